@@ -33,6 +33,7 @@ from aimass.v1 import (
     rule_sets_pb2,
     rules_pb2,
     runs_pb2,
+    series_pb2,
     sources_pb2,
     subscriptions_pb2,
     uploads_pb2,
@@ -1463,6 +1464,63 @@ class AsyncRuns:
     ) -> AsyncIterator[bytes]:
         """Downloads a file of a run from `offset` on."""
 
+class AsyncSeriesSets:
+    """As SeriesSets, awaited."""
+
+    async def create_series_set(
+        self,
+        *,
+        series_set: str,
+        data_set: str,
+        output: str,
+        time: str,
+        features: Sequence[series_pb2.SeriesFeature | Fields],
+        description: str | None = ...,
+        keys: Sequence[str] | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> series_pb2.SeriesSet:
+        """Creates a series set; nothing is computed yet."""
+
+    async def get_series_set(self, *, series_set: str, timeout: Seconds = ...) -> series_pb2.SeriesSet:
+        """Returns a series set."""
+
+    async def list_series_sets(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> series_pb2.ListSeriesSetsResponse:
+        """Lists series sets by name, a page at a time."""
+
+    def iterate_series_sets(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[series_pb2.SeriesSet]: ...
+    async def run_series_set(
+        self,
+        *,
+        series_set: str,
+        data_set_version: int | None = ...,
+        rebuild: bool | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[series_pb2.SeriesSetVersion]:
+        """Computes the features of the rows of a data set version, and adds a version to the output."""
+
+    async def get_series_set_version(
+        self, *, series_set: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> series_pb2.SeriesSetVersion:
+        """Returns what a run made; the newest for version 0."""
+
+    async def delete_series_set(self, *, series_set: str, etag: str, timeout: Seconds = ...) -> series_pb2.SeriesSet:
+        """Deletes a series set; the data set that it wrote is kept."""
+
+    async def undelete_series_set(self, *, series_set: str, timeout: Seconds = ...) -> series_pb2.SeriesSet:
+        """Restores a deleted series set."""
+
 class AsyncSources:
     """As Sources, awaited."""
 
@@ -1692,6 +1750,7 @@ class AsyncServices:
     rule_sets: AsyncRuleSets
     rules: AsyncRules
     runs: AsyncRuns
+    series_sets: AsyncSeriesSets
     sources: AsyncSources
     subscriptions: AsyncSubscriptions
     usage: AsyncUsage

@@ -33,6 +33,7 @@ from aimass.v1 import (
     rule_sets_pb2,
     rules_pb2,
     runs_pb2,
+    series_pb2,
     sources_pb2,
     subscriptions_pb2,
     uploads_pb2,
@@ -1501,6 +1502,67 @@ class Runs:
     ) -> Iterator[bytes]:
         """Downloads a file of a run from `offset` on."""
 
+class SeriesSets:
+    """Features over windows of time: what the earlier rows of a key say about a row. A run writes the rows of a data set with these columns added, and keeps what later rows need, so that the next run reads new rows only."""
+
+    def create_series_set(
+        self,
+        *,
+        series_set: str,
+        data_set: str,
+        output: str,
+        time: str,
+        features: Sequence[series_pb2.SeriesFeature | Fields],
+        description: str | None = ...,
+        keys: Sequence[str] | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> series_pb2.SeriesSet:
+        """Creates a series set; nothing is computed yet. invalid_value: a feature makes no sense, whatever the
+        columns hold."""
+
+    def get_series_set(self, *, series_set: str, timeout: Seconds = ...) -> series_pb2.SeriesSet:
+        """Returns a series set."""
+
+    def list_series_sets(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> series_pb2.ListSeriesSetsResponse:
+        """Lists series sets by name, a page at a time."""
+
+    def iterate_series_sets(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> Iterator[series_pb2.SeriesSet]: ...
+    def run_series_set(
+        self,
+        *,
+        series_set: str,
+        data_set_version: int | None = ...,
+        rebuild: bool | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[series_pb2.SeriesSetVersion]:
+        """Computes the features of the rows of a data set version, and adds a version to the output. Ends with a
+        SeriesSetVersion. Where rows were only added since the last run, only these are read. invalid_value: a feature
+        does not fit the columns. in_progress: another run of it is not over. forbidden: columns of the data set are
+        masked for the caller."""
+
+    def get_series_set_version(
+        self, *, series_set: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> series_pb2.SeriesSetVersion:
+        """Returns what a run made; the newest for version 0."""
+
+    def delete_series_set(self, *, series_set: str, etag: str, timeout: Seconds = ...) -> series_pb2.SeriesSet:
+        """Deletes a series set; the data set that it wrote is kept. It can be undeleted."""
+
+    def undelete_series_set(self, *, series_set: str, timeout: Seconds = ...) -> series_pb2.SeriesSet:
+        """Restores a deleted series set."""
+
 class Sources:
     """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records."""
 
@@ -1732,6 +1794,7 @@ class Services:
     rule_sets: RuleSets
     rules: Rules
     runs: Runs
+    series_sets: SeriesSets
     sources: Sources
     subscriptions: Subscriptions
     usage: Usage

@@ -61,6 +61,10 @@ from services.data.rules.api import RulesApi
 from services.data.rules.events import rule_changed
 from services.data.rules.service import Rules
 from services.data.rules.store import RuleStore
+from services.data.series.api import SeriesSetsApi
+from services.data.series.runner import SeriesRunner
+from services.data.series.service import SeriesSets
+from services.data.series.store import Store as SeriesStore
 from services.data.sources.api import SourcesApi
 from services.data.sources.events import source_changed
 from services.data.sources.pushes import Pushes
@@ -82,6 +86,7 @@ from services.kit.tasks import every_hour
 from services.kit.uploads import collect_for_ever
 
 Task = Callable[[], Coroutine[Any, Any, None]]
+Now = Callable[[], datetime]
 
 
 def build(config: Config, runtime: Runtime) -> App:
@@ -112,6 +117,7 @@ def build(config: Config, runtime: Runtime) -> App:
     cleaner, recipes = _cleaning(config, runtime, database, asking)
     features, fitter = _features(config, runtime, database, data_sets, metering)
     views = _feature_views(config, runtime, database, data_sets, around)
+    views = views.and_(_series(config, runtime, database, data_sets, around))
     kept = {"tables": data_sets.kept, "feature-sets": features.kept, **views.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *views.start]
@@ -166,8 +172,8 @@ def _features(
     return FeatureSets(store, data_sets, runtime.blobs, runner, runtime.now), runner
 
 
-class _Views(NamedTuple):
-    """What the slice of feature views adds to the service."""
+class _Added(NamedTuple):
+    """What a slice adds to the service."""
 
     rpc: Mapping[str, Any]
     kept: Mapping[str, Kept]
@@ -175,21 +181,31 @@ class _Views(NamedTuple):
     close: Sequence[Callable[[], Awaitable[None]]]
     forget: Sequence[Forget]
 
+    def and_(self, other: "_Added") -> "_Added":
+        """What both add."""
+        return _Added(
+            {**self.rpc, **other.rpc},
+            {**self.kept, **other.kept},
+            [*self.start, *other.start],
+            [*self.close, *other.close],
+            [*self.forget, *other.forget],
+        )
+
 
 def _feature_views(
     config: Config,
     runtime: Runtime,
     database: Database,
     data_sets: DataSets,
-    around: tuple[Metering, Callable[[], datetime], Spawn],
-) -> _Views:
+    around: tuple[Metering, Now, Spawn],
+) -> _Added:
     store, rows, covers = ViewStore(database), RowStore(database), Covers(runtime.storage.keys)
     limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
     runner = Materialiser(database, store, rows, data_sets, covers, runtime.blobs, around, limits)
     views = FeatureViews(store, rows, data_sets, runner, runtime.now)
     reading = Reading(store, rows, data_sets, covers, runtime.now)
     api = FeatureViewsApi(views, reading, runtime.now)
-    return _Views(
+    return _Added(
         {"aimass.v1.FeatureViews": api}, {"feature-views": views.kept}, [runner.resume], [rows.close], [covers.forget]
     )
 
@@ -215,6 +231,15 @@ def _cleaning(
     around = (metering, runtime.now, runtime.spawn)
     runner = CleaningRunner(store, data_sets, *around, limits, config.cleanings_at_once)
     return runner, RecipesApi(Recipes(store, data_sets, runner, runtime.now), Previews(*asking))
+
+
+def _series(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: tuple[Metering, Now, Spawn]
+) -> _Added:
+    store, limits = SeriesStore(database), Limits(config.series_seconds, config.series_memory_mib)
+    runner = SeriesRunner(store, data_sets, runtime.blobs, *around, limits)
+    series = SeriesSets(store, data_sets, runtime.blobs, runner, runtime.now)
+    return _Added({"aimass.v1.SeriesSets": SeriesSetsApi(series)}, {"series-sets": store.kept}, [runner.resume], [], [])
 
 
 def _sources(

@@ -47,3 +47,6 @@ class Config(Settings):
     # Time and memory of one materialisation of a feature view; one runs at a time.
     materialisation_seconds: float = Field(3600.0, gt=0)
     materialisation_memory_mib: int = Field(2048, gt=0)
+    # Time and memory of one run of a series set; one runs at a time.
+    series_seconds: float = Field(3600.0, gt=0)
+    series_memory_mib: int = Field(4096, gt=0)

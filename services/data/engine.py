@@ -16,10 +16,14 @@ from services.kit.errors import Code, Failure, InvalidValue
 class Engine:
     """The tables of one query by name: `{uri, version}`, the number being Delta's; `view`: what is seen of one."""
 
-    def __init__(self, tables: Mapping[str, Json]) -> None:
+    def __init__(self, tables: Mapping[str, Json], spill: tuple[str, int] | None = None) -> None:
+        """`spill`: a folder, and the MiB beyond which it sorts in files there."""
         from deltalake import DeltaTable, QueryBuilder
 
         self._query = QueryBuilder()
+        if spill:
+            self._query.execute("SET datafusion.runtime.temp_directory = '{}'".format(spill[0].replace("'", "''")))
+            self._query.execute(f"SET datafusion.runtime.memory_limit = '{spill[1]}M'")
         for setting in ("execution.target_partitions = 1", "sql_parser.enable_ident_normalization = false"):
             self._query.execute(f"SET datafusion.{setting}")
         for name, table in tables.items():

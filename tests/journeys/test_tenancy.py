@@ -29,14 +29,16 @@ OWN = {
     "GetPolicies", "ListPolicyVersions", "ListDecisions", "ExplainDecision",
     "ListQuotas", "ListUsage", "ListPriceLists",
     "ListSources", "ListRules", "ListRuleSets", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
-    "ListFeatureSets", "ListFeatureViews", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases",
+    "ListFeatureSets", "ListFeatureViews", "ListSeriesSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels",
+    "ListReleases",
     "ListEngines", "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription",
     "GetQuality",
     "SearchCatalogue", "ListRecipes",
 }  # fmt: skip
 # What makes a thing of the stranger's own, whatever others have by that name.
 MAKES = {
-    "CreateModel", "CreatePipeline", "CreateRecipe", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
+    "CreateModel", "CreatePipeline", "CreateRecipe", "CreateFeatureSet", "CreateSeriesSet", "CreateSubscription",
+    "CreateSourceUpload",
     "CreateArtifactUpload", "RecordOutcomes", "CreateRole", "SetLimit", "CreatePolicyVersion",
     "CreateQuota", "CreatePrivacyFilter",
 }  # fmt: skip

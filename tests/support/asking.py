@@ -88,6 +88,13 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateFeatureView": lambda of: {"feature_view": of("feature_view"), "definition": view_of(of("data_set"))},
     "CreateFeatureViewVersion": lambda of: {"definition": view_of(of("data_set"))},
     "ReadFeatures": lambda of: {"keys": [{"values": [1]}]},
+    "CreateSeriesSet": lambda of: {
+        "series_set": of("series_set"),
+        "data_set": of("data_set"),
+        "output": f"{MARK}-3",
+        "time": "day",
+        "features": [{"name": "n", "statistic": "SERIES_STATISTIC_LAG", "column": "hour", "rows": 1}],
+    },
     "CreatePipeline": lambda of: {
         "pipeline": of("pipeline"),
         "steps": [{"data_set": f"{MARK}-2", "sql": f"SELECT * FROM {of('data_set')}", "inputs": [of("data_set")]}],

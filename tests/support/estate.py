@@ -69,7 +69,18 @@ def _rights(client: Client, ids: dict[str, Any]) -> None:
 def _tables(client: Client, ids: dict[str, Any]) -> None:
     rows = [f"{n},{n % 12 + 1},{5 + n % 18},{int(n % 18 + n % 7 > 14)},2013-01-02" for n in range(1, 481)]
     upload = client.upload("\n".join(["id,month,hour,late,day", *rows, ""]).encode())
-    kinds = ("source", "rule", "rule_set", "data_set", "feature_set", "feature_view", "pipeline", "recipe", "model")
+    kinds = (
+        "source",
+        "rule",
+        "rule_set",
+        "data_set",
+        "feature_set",
+        "feature_view",
+        "series_set",
+        "pipeline",
+        "recipe",
+        "model",
+    )
     ids |= dict.fromkeys(kinds, MARK) | {"Sources.upload": upload.upload, "Sources.digest": upload.digest}
     client.sources.create_source(
         source=MARK, files={"upload_digest": upload.digest, "format": "FILE_FORMAT_CSV"}, description=MARK
@@ -91,6 +102,10 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
     once = {"step": "once", "duplicates": {}}
     client.recipes.create_recipe(recipe=MARK, data_set=MARK, output=f"{MARK}-clean", steps=[once])
     ids["Recipes.run"] = client.recipes.run_recipe(recipe=MARK).result(timeout=60).run
+    lag = {"name": "lag", "statistic": "SERIES_STATISTIC_LAG", "column": "hour", "rows": 1}
+    client.series_sets.create_series_set(
+        series_set=MARK, data_set=MARK, output=f"{MARK}-series", time="day", features=[lag]
+    )
 
 
 def _training(client: Client, ids: dict[str, Any]) -> None:

@@ -13,7 +13,18 @@ from services.kit.resources import changed
 TENANT = "tenant"
 SERVING, TRAINING = "serving", "training"
 STORAGE = "storage"
-KINDS = (SERVING, TRAINING, "extraction", "fitting", "pipeline", "cleaning", "query", "discovery", STORAGE)  # of use
+KINDS = (
+    SERVING,
+    TRAINING,
+    "extraction",
+    "fitting",
+    "pipeline",
+    "cleaning",
+    "series",
+    "query",
+    "discovery",
+    STORAGE,
+)  # of use
 GROUPS = ("project", "principal", "model", "kind")  # what sums may be kept apart by
 MOST = 10**15  # of any meter
 _SUBJECT = re.compile(r"(tenant|project:[a-z][a-z0-9_-]{0,62}|key:[a-z0-9]{8}|user:[^\x00-\x1f]{1,200})\Z")

@@ -1,0 +1,85 @@
+"""Features of rows by their definition: for each row a look at every row before it, with no code of the service."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from services.data.series.domain import Feature, Statistic, Window
+
+DAY = 86_400.0
+# One of each window and statistic, with sizes that the rows of the tests fill and empty.
+FEATURES = (
+    Feature("rows_before", Statistic.COUNT, "", Window.SLIDING, seconds=10),
+    Feature("count", Statistic.COUNT, "x", Window.SLIDING, seconds=10),
+    Feature("sum", Statistic.SUM, "x", Window.SLIDING, seconds=10),
+    Feature("mean", Statistic.MEAN, "x", Window.ROWS, rows=3),
+    Feature("min", Statistic.MIN, "x", Window.TUMBLING, seconds=8),
+    Feature("max", Statistic.MAX, "x", Window.TUMBLING, seconds=8, back=1),
+    Feature("deviation", Statistic.DEVIATION, "x", Window.SESSION, seconds=30, gap_seconds=3),
+    Feature("first", Statistic.FIRST, "x", Window.SESSION, seconds=6, gap_seconds=2.5),
+    Feature("last", Statistic.LAST, "x", Window.SLIDING, seconds=4),
+    Feature("distinct", Statistic.DISTINCT, "x", Window.SLIDING, seconds=12),
+    Feature("kinds", Statistic.DISTINCT, "kind", Window.ROWS, rows=4),
+    Feature("last_kind", Statistic.LAST, "kind", Window.TUMBLING, seconds=16),
+    Feature("lag", Statistic.LAG, "x", rows=2),
+    Feature("lag_kind", Statistic.LAG, "kind", rows=1),
+)
+Row = dict[str, Any]
+
+
+def features(feature: Feature, rows: Sequence[Row], now: float) -> Any:
+    """Of a row at `now` (seconds), from the rows of its key in the order of their times."""
+    before = [row for row in rows if row["at"] < now]
+    if feature.statistic is Statistic.LAG:
+        return _known(before[-feature.rows][feature.column]) if len(before) >= feature.rows else None
+    window = _window(feature, before, now)
+    if not feature.column:
+        return float(len(window))
+    values = [value for row in window if (value := _known(row[feature.column])) is not None]
+    return _statistic(feature.statistic, values)
+
+
+def _known(value: Any) -> Any:
+    return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def _window(feature: Feature, before: Sequence[Row], now: float) -> Sequence[Row]:
+    match feature.window:
+        case Window.ROWS:
+            return before[-feature.rows :]
+        case Window.SLIDING:
+            return [row for row in before if row["at"] >= now - feature.seconds]
+        case Window.TUMBLING:
+            begin = (now // feature.seconds - feature.back) * feature.seconds
+            return [row for row in before if begin <= row["at"] < begin + feature.seconds]
+    session: list[Row] = []
+    after = now
+    for row in reversed(before):
+        if after - row["at"] > feature.gap_seconds:
+            break
+        session, after = [row, *session], row["at"]
+    return [row for row in session if row["at"] >= now - feature.seconds]
+
+
+def _statistic(statistic: Statistic, values: Sequence[Any]) -> Any:
+    if statistic is Statistic.COUNT:
+        return float(len(values))
+    if statistic is Statistic.DISTINCT:
+        return float(len(set(values)))
+    if not values:
+        return None
+    match statistic:
+        case Statistic.FIRST:
+            return values[0]
+        case Statistic.LAST:
+            return values[-1]
+        case Statistic.MIN:
+            return min(values)
+        case Statistic.MAX:
+            return max(values)
+        case Statistic.SUM:
+            return math.fsum(values)
+    mean = math.fsum(values) / len(values)
+    if statistic is Statistic.MEAN:
+        return mean
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
