@@ -428,6 +428,12 @@ class AsyncExtractions:
     async def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
 
+    async def get_cursor(self, *, rule: str, timeout: Seconds = ...) -> extractions_pb2.Cursor:
+        """Returns where the next extraction of a rule begins, and what its source has behind that."""
+
+    async def get_rule_set_cursor(self, *, rule_set: str, timeout: Seconds = ...) -> extractions_pb2.Cursor:
+        """The same for a rule set."""
+
     async def list_extractions(
         self,
         *,

@@ -443,6 +443,13 @@ class Extractions:
     def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
 
+    def get_cursor(self, *, rule: str, timeout: Seconds = ...) -> extractions_pb2.Cursor:
+        """Returns where the next extraction of a rule begins, and what its source has behind that. unavailable: the
+        source is away."""
+
+    def get_rule_set_cursor(self, *, rule_set: str, timeout: Seconds = ...) -> extractions_pb2.Cursor:
+        """The same for a rule set."""
+
     def list_extractions(
         self,
         *,

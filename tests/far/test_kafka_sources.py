@@ -12,8 +12,9 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from kafka import KafkaProducer, TopicPartition
 
-from aimass.v1 import operations_pb2, rules_pb2
+from aimass.v1 import extractions_pb2, operations_pb2, rules_pb2
 from aimass.v1 import sources_pb2 as pb
+from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
@@ -50,6 +51,10 @@ async def preview(tenant: Tenant, described: Any, **more: Any) -> Any:
     return await tenant.stub(SourcesStub).PreviewSource(ParseDict({**described, **more}, pb.PreviewSourceRequest()))
 
 
+async def lag(tenant: Tenant) -> Any:
+    return await tenant.stub(ExtractionsStub).GetCursor(extractions_pb2.GetCursorRequest(rule="numbers"))
+
+
 async def read(tenant: Tenant, data_set: str) -> list[int]:
     """The numbers in all rows."""
     from aimass.v1 import datasets_pb2
@@ -82,6 +87,7 @@ async def test_a_topic_of_documents_is_previewed_tested_and_read_once(tenant: Te
     await tenant.rule("numbers", source(name), NUMBERS)
     trial = await tenant.stub(RulesStub).TestRule(rules_pb2.TestRuleRequest(rule="numbers", records=10))
     assert (len(trial.rows), trial.coverage) == (10, 1.0)
+    assert (await lag(tenant)).lag == 52
     done = await tenant.extract("numbers")
     assert (done.rows_accepted, done.rows_quarantined) == (50, 2)
     aside = await tenant.quarantine("numbers", done.data_set_version)
@@ -91,7 +97,12 @@ async def test_a_topic_of_documents_is_previewed_tested_and_read_once(tenant: Te
     ]
     assert (await tenant.extract("numbers")).records_read == 0
     write(name, [(1, None, number(50))])
+    behind = await lag(tenant)
+    assert (behind.lag, [(p.part, p.position, p.end, p.lag) for p in behind.parts]) == (
+        1, [(f"{name}/1", 25, 26, 1), (f"{name}/0", 27, 27, 0)]
+    )  # fmt: skip
     assert (await tenant.extract("numbers")).rows_accepted == 1
+    assert (await lag(tenant)).lag == 0
     assert sorted(await read(tenant, "numbers")) == list(range(51))
 
 

@@ -26,10 +26,11 @@ from aimass.v1 import operations_pb2 as aimass_dot_v1_dot_operations__pb2
 from aimass.v1 import options_pb2 as aimass_dot_v1_dot_options__pb2
 from aimass.v1 import rule_sets_pb2 as aimass_dot_v1_dot_rule__sets__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61imass/v1/extractions.proto\x12\taimass.v1\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x19\x61imass/v1/rule_sets.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n\nRuleResult\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x10\n\x08\x64\x61ta_set\x18\x03 \x01(\t\x12\x18\n\x10\x64\x61ta_set_version\x18\x04 \x01(\x05\x12\x0c\n\x04rows\x18\x05 \x01(\x03\"\xfe\x03\n\nExtraction\x12\x12\n\nextraction\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x14\n\x0crule_version\x18\x03 \x01(\x05\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.aimass.v1.ExtractionState\x12\x14\n\x0crecords_read\x18\x05 \x01(\x03\x12\x15\n\rrows_accepted\x18\x06 \x01(\x03\x12\x18\n\x10rows_quarantined\x18\x07 \x01(\x03\x12\x10\n\x08\x64\x61ta_set\x18\x08 \x01(\t\x12\x18\n\x10\x64\x61ta_set_version\x18\t \x01(\x05\x12\r\n\x05\x65rror\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\toperation\x18\r \x01(\t\x12\x10\n\x08rule_set\x18\x0e \x01(\t\x12\x18\n\x10rule_set_version\x18\x0f \x01(\x05\x12&\n\x07results\x18\x10 \x03(\x0b\x32\x15.aimass.v1.RuleResult\x12\x1b\n\x13records_overlapping\x18\x11 \x01(\x03\x12(\n\x08overlaps\x18\x12 \x03(\x0b\x32\x16.aimass.v1.RuleOverlap\"A\n\x14RunExtractionRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x05\"B\n\x11RunRuleSetRequest\x12\x18\n\x08rule_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x05\"4\n\x14GetExtractionRequest\x12\x1c\n\nextraction\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\"s\n\x16ListExtractionsRequest\x12\x16\n\x04rule\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x1a\n\x08rule_set\x18\x04 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\"^\n\x17ListExtractionsResponse\x12*\n\x0b\x65xtractions\x18\x01 \x03(\x0b\x32\x15.aimass.v1.Extraction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xae\x01\n\x0f\x45xtractionState\x12 \n\x1c\x45XTRACTION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XTRACTION_STATE_RUNNING\x10\x01\x12\x1e\n\x1a\x45XTRACTION_STATE_SUCCEEDED\x10\x02\x12\x1b\n\x17\x45XTRACTION_STATE_FAILED\x10\x03\x12\x1e\n\x1a\x45XTRACTION_STATE_CANCELLED\x10\x04\x32\xda\x05\n\x0b\x45xtractions\x12\xba\x01\n\rRunExtraction\x12\x1f.aimass.v1.RunExtractionRequest\x1a\x14.aimass.v1.Operation\"r\xea\xe0\x18K\n\x0f\x65xtractions.run\x12\x0crules/{rule}\x18\x03 \x01(\n8\x01P\x01r\x1d\n\nextraction:\x0b\x63pu_seconds@\xe0\xa8\x01\x80\x01\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/rules/{rule}:extract:\x01*\x12\xc5\x01\n\nRunRuleSet\x12\x1c.aimass.v1.RunRuleSetRequest\x1a\x14.aimass.v1.Operation\"\x82\x01\xea\xe0\x18S\n\x0f\x65xtractions.run\x12\x14rule-sets/{rule_set}\x18\x03 \x01(\n8\x01P\x01r\x1d\n\nextraction:\x0b\x63pu_seconds@\xe0\xa8\x01\x80\x01\x01\x82\xd3\xe4\x93\x02%\" /v1/rule-sets/{rule_set}:extract:\x01*\x12\xa0\x01\n\rGetExtraction\x12\x1f.aimass.v1.GetExtractionRequest\x1a\x15.aimass.v1.Extraction\"W\xea\xe0\x18/\n\x0f\x65xtractions.get\x12\x18\x65xtractions/{extraction}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/extractions/{extraction}\x12\x98\x01\n\x0fListExtractions\x12!.aimass.v1.ListExtractionsRequest\x1a\".aimass.v1.ListExtractionsResponse\">\xea\xe0\x18#\n\x10\x65xtractions.list\x12\x0b\x65xtractions\x18\x01 \x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/extractions\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61imass/v1/extractions.proto\x12\taimass.v1\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x19\x61imass/v1/rule_sets.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n\nRuleResult\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x10\n\x08\x64\x61ta_set\x18\x03 \x01(\t\x12\x18\n\x10\x64\x61ta_set_version\x18\x04 \x01(\x05\x12\x0c\n\x04rows\x18\x05 \x01(\x03\"\xfe\x03\n\nExtraction\x12\x12\n\nextraction\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x14\n\x0crule_version\x18\x03 \x01(\x05\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.aimass.v1.ExtractionState\x12\x14\n\x0crecords_read\x18\x05 \x01(\x03\x12\x15\n\rrows_accepted\x18\x06 \x01(\x03\x12\x18\n\x10rows_quarantined\x18\x07 \x01(\x03\x12\x10\n\x08\x64\x61ta_set\x18\x08 \x01(\t\x12\x18\n\x10\x64\x61ta_set_version\x18\t \x01(\x05\x12\r\n\x05\x65rror\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\toperation\x18\r \x01(\t\x12\x10\n\x08rule_set\x18\x0e \x01(\t\x12\x18\n\x10rule_set_version\x18\x0f \x01(\x05\x12&\n\x07results\x18\x10 \x03(\x0b\x32\x15.aimass.v1.RuleResult\x12\x1b\n\x13records_overlapping\x18\x11 \x01(\x03\x12(\n\x08overlaps\x18\x12 \x03(\x0b\x32\x16.aimass.v1.RuleOverlap\"A\n\x14RunExtractionRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x05\"B\n\x11RunRuleSetRequest\x12\x18\n\x08rule_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x05\"4\n\x14GetExtractionRequest\x12\x1c\n\nextraction\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\"(\n\x10GetCursorRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"3\n\x17GetRuleSetCursorRequest\x12\x18\n\x08rule_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"C\n\x07PartLag\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x03\x12\x0b\n\x03lag\x18\x04 \x01(\x03\"\xc4\x01\n\x06\x43ursor\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\'\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x04unit\x18\x04 \x01(\x0e\x32\x12.aimass.v1.LagUnit\x12\x0b\n\x03lag\x18\x05 \x01(\x03\x12!\n\x05parts\x18\x06 \x03(\x0b\x32\x12.aimass.v1.PartLag\"s\n\x16ListExtractionsRequest\x12\x16\n\x04rule\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x1a\n\x08rule_set\x18\x04 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\"^\n\x17ListExtractionsResponse\x12*\n\x0b\x65xtractions\x18\x01 \x03(\x0b\x32\x15.aimass.v1.Extraction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xae\x01\n\x0f\x45xtractionState\x12 \n\x1c\x45XTRACTION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XTRACTION_STATE_RUNNING\x10\x01\x12\x1e\n\x1a\x45XTRACTION_STATE_SUCCEEDED\x10\x02\x12\x1b\n\x17\x45XTRACTION_STATE_FAILED\x10\x03\x12\x1e\n\x1a\x45XTRACTION_STATE_CANCELLED\x10\x04*9\n\x07LagUnit\x12\x18\n\x14LAG_UNIT_UNSPECIFIED\x10\x00\x12\x14\n\x10LAG_UNIT_RECORDS\x10\x01\x32\x90\x08\n\x0b\x45xtractions\x12\xba\x01\n\rRunExtraction\x12\x1f.aimass.v1.RunExtractionRequest\x1a\x14.aimass.v1.Operation\"r\xea\xe0\x18K\n\x0f\x65xtractions.run\x12\x0crules/{rule}\x18\x03 \x01(\n8\x01P\x01r\x1d\n\nextraction:\x0b\x63pu_seconds@\xe0\xa8\x01\x80\x01\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/rules/{rule}:extract:\x01*\x12\xc5\x01\n\nRunRuleSet\x12\x1c.aimass.v1.RunRuleSetRequest\x1a\x14.aimass.v1.Operation\"\x82\x01\xea\xe0\x18S\n\x0f\x65xtractions.run\x12\x14rule-sets/{rule_set}\x18\x03 \x01(\n8\x01P\x01r\x1d\n\nextraction:\x0b\x63pu_seconds@\xe0\xa8\x01\x80\x01\x01\x82\xd3\xe4\x93\x02%\" /v1/rule-sets/{rule_set}:extract:\x01*\x12\xa0\x01\n\rGetExtraction\x12\x1f.aimass.v1.GetExtractionRequest\x1a\x15.aimass.v1.Extraction\"W\xea\xe0\x18/\n\x0f\x65xtractions.get\x12\x18\x65xtractions/{extraction}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/extractions/{extraction}\x12\x89\x01\n\tGetCursor\x12\x1b.aimass.v1.GetCursorRequest\x1a\x11.aimass.v1.Cursor\"L\xea\xe0\x18)\n\x0f\x65xtractions.get\x12\x0crules/{rule}\x18\x01 \x01(\x05\x32\x02\x08\x1e\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/rules/{rule}/cursor\x12\xa7\x01\n\x10GetRuleSetCursor\x12\".aimass.v1.GetRuleSetCursorRequest\x1a\x11.aimass.v1.Cursor\"\\\xea\xe0\x18\x31\n\x0f\x65xtractions.get\x12\x14rule-sets/{rule_set}\x18\x01 \x01(\x05\x32\x02\x08\x1e\x82\xd3\xe4\x93\x02!\x12\x1f/v1/rule-sets/{rule_set}/cursor\x12\x98\x01\n\x0fListExtractions\x12!.aimass.v1.ListExtractionsRequest\x1a\".aimass.v1.ListExtractionsResponse\">\xea\xe0\x18#\n\x10\x65xtractions.list\x12\x0b\x65xtractions\x18\x01 \x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/extractions\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNRULESETREQUEST'].fields_by_name['rule_set']._serialized_options = b'\362\340\030\002\020\001'
   _globals['_GETEXTRACTIONREQUEST'].fields_by_name['extraction']._loaded_options = None
   _globals['_GETEXTRACTIONREQUEST'].fields_by_name['extraction']._serialized_options = b'\362\340\030\004\010\001 $'
+  _globals['_GETCURSORREQUEST'].fields_by_name['rule']._loaded_options = None
+  _globals['_GETCURSORREQUEST'].fields_by_name['rule']._serialized_options = b'\362\340\030\002\020\001'
+  _globals['_GETRULESETCURSORREQUEST'].fields_by_name['rule_set']._loaded_options = None
+  _globals['_GETRULESETCURSORREQUEST'].fields_by_name['rule_set']._serialized_options = b'\362\340\030\002\020\001'
   _globals['_LISTEXTRACTIONSREQUEST'].fields_by_name['rule']._loaded_options = None
   _globals['_LISTEXTRACTIONSREQUEST'].fields_by_name['rule']._serialized_options = b'\362\340\030\004\020\001\030\001'
   _globals['_LISTEXTRACTIONSREQUEST'].fields_by_name['rule_set']._loaded_options = None
@@ -54,24 +59,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTRACTIONS'].methods_by_name['RunRuleSet']._serialized_options = b'\352\340\030S\n\017extractions.run\022\024rule-sets/{rule_set}\030\003 \001(\n8\001P\001r\035\n\nextraction:\013cpu_seconds@\340\250\001\200\001\001\202\323\344\223\002%\" /v1/rule-sets/{rule_set}:extract:\001*'
   _globals['_EXTRACTIONS'].methods_by_name['GetExtraction']._loaded_options = None
   _globals['_EXTRACTIONS'].methods_by_name['GetExtraction']._serialized_options = b'\352\340\030/\n\017extractions.get\022\030extractions/{extraction}\030\001 \001\202\323\344\223\002\036\022\034/v1/extractions/{extraction}'
+  _globals['_EXTRACTIONS'].methods_by_name['GetCursor']._loaded_options = None
+  _globals['_EXTRACTIONS'].methods_by_name['GetCursor']._serialized_options = b'\352\340\030)\n\017extractions.get\022\014rules/{rule}\030\001 \001(\0052\002\010\036\202\323\344\223\002\031\022\027/v1/rules/{rule}/cursor'
+  _globals['_EXTRACTIONS'].methods_by_name['GetRuleSetCursor']._loaded_options = None
+  _globals['_EXTRACTIONS'].methods_by_name['GetRuleSetCursor']._serialized_options = b'\352\340\0301\n\017extractions.get\022\024rule-sets/{rule_set}\030\001 \001(\0052\002\010\036\202\323\344\223\002!\022\037/v1/rule-sets/{rule_set}/cursor'
   _globals['_EXTRACTIONS'].methods_by_name['ListExtractions']._loaded_options = None
   _globals['_EXTRACTIONS'].methods_by_name['ListExtractions']._serialized_options = b'\352\340\030#\n\020extractions.list\022\013extractions\030\001 \001\202\323\344\223\002\021\022\017/v1/extractions'
-  _globals['_EXTRACTIONSTATE']._serialized_start=1204
-  _globals['_EXTRACTIONSTATE']._serialized_end=1378
-  _globals['_RULERESULT']._serialized_start=185
-  _globals['_RULERESULT']._serialized_end=286
-  _globals['_EXTRACTION']._serialized_start=289
-  _globals['_EXTRACTION']._serialized_end=799
-  _globals['_RUNEXTRACTIONREQUEST']._serialized_start=801
-  _globals['_RUNEXTRACTIONREQUEST']._serialized_end=866
-  _globals['_RUNRULESETREQUEST']._serialized_start=868
-  _globals['_RUNRULESETREQUEST']._serialized_end=934
-  _globals['_GETEXTRACTIONREQUEST']._serialized_start=936
-  _globals['_GETEXTRACTIONREQUEST']._serialized_end=988
-  _globals['_LISTEXTRACTIONSREQUEST']._serialized_start=990
-  _globals['_LISTEXTRACTIONSREQUEST']._serialized_end=1105
-  _globals['_LISTEXTRACTIONSRESPONSE']._serialized_start=1107
-  _globals['_LISTEXTRACTIONSRESPONSE']._serialized_end=1201
-  _globals['_EXTRACTIONS']._serialized_start=1381
-  _globals['_EXTRACTIONS']._serialized_end=2111
+  _globals['_EXTRACTIONSTATE']._serialized_start=1597
+  _globals['_EXTRACTIONSTATE']._serialized_end=1771
+  _globals['_LAGUNIT']._serialized_start=1773
+  _globals['_LAGUNIT']._serialized_end=1830
+  _globals['_RULERESULT']._serialized_start=215
+  _globals['_RULERESULT']._serialized_end=316
+  _globals['_EXTRACTION']._serialized_start=319
+  _globals['_EXTRACTION']._serialized_end=829
+  _globals['_RUNEXTRACTIONREQUEST']._serialized_start=831
+  _globals['_RUNEXTRACTIONREQUEST']._serialized_end=896
+  _globals['_RUNRULESETREQUEST']._serialized_start=898
+  _globals['_RUNRULESETREQUEST']._serialized_end=964
+  _globals['_GETEXTRACTIONREQUEST']._serialized_start=966
+  _globals['_GETEXTRACTIONREQUEST']._serialized_end=1018
+  _globals['_GETCURSORREQUEST']._serialized_start=1020
+  _globals['_GETCURSORREQUEST']._serialized_end=1060
+  _globals['_GETRULESETCURSORREQUEST']._serialized_start=1062
+  _globals['_GETRULESETCURSORREQUEST']._serialized_end=1113
+  _globals['_PARTLAG']._serialized_start=1115
+  _globals['_PARTLAG']._serialized_end=1182
+  _globals['_CURSOR']._serialized_start=1185
+  _globals['_CURSOR']._serialized_end=1381
+  _globals['_LISTEXTRACTIONSREQUEST']._serialized_start=1383
+  _globals['_LISTEXTRACTIONSREQUEST']._serialized_end=1498
+  _globals['_LISTEXTRACTIONSRESPONSE']._serialized_start=1500
+  _globals['_LISTEXTRACTIONSRESPONSE']._serialized_end=1594
+  _globals['_EXTRACTIONS']._serialized_start=1833
+  _globals['_EXTRACTIONS']._serialized_end=2873
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from aimass.v1 import rule_sets_pb2 as _rule_sets_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -41,6 +42,24 @@ EXTRACTION_STATE_SUCCEEDED: ExtractionState.ValueType  # 2
 EXTRACTION_STATE_FAILED: ExtractionState.ValueType  # 3
 EXTRACTION_STATE_CANCELLED: ExtractionState.ValueType  # 4
 Global___ExtractionState: _TypeAlias = ExtractionState  # noqa: Y015
+
+class _LagUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LagUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LagUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LAG_UNIT_UNSPECIFIED: _LagUnit.ValueType  # 0
+    """The lag of this kind of source is not known."""
+    LAG_UNIT_RECORDS: _LagUnit.ValueType  # 1
+
+class LagUnit(_LagUnit, metaclass=_LagUnitEnumTypeWrapper):
+    """What a lag counts."""
+
+LAG_UNIT_UNSPECIFIED: LagUnit.ValueType  # 0
+"""The lag of this kind of source is not known."""
+LAG_UNIT_RECORDS: LagUnit.ValueType  # 1
+Global___LagUnit: _TypeAlias = LagUnit  # noqa: Y015
 
 @_typing.final
 class RuleResult(_message.Message):
@@ -277,6 +296,138 @@ class GetExtractionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetExtractionRequest: _TypeAlias = GetExtractionRequest  # noqa: Y015
+
+@_typing.final
+class GetCursorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCursorRequest: _TypeAlias = GetCursorRequest  # noqa: Y015
+
+@_typing.final
+class GetRuleSetCursorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_SET_FIELD_NUMBER: _builtins.int
+    rule_set: _builtins.str
+    def __init__(
+        self,
+        *,
+        rule_set: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule_set", b"rule_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRuleSetCursorRequest: _TypeAlias = GetRuleSetCursorRequest  # noqa: Y015
+
+@_typing.final
+class PartLag(_message.Message):
+    """What a part of a source, such as a partition, has behind a cursor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    part: _builtins.str
+    position: _builtins.int
+    """Where the next extraction begins, and where the part ends: numbers as the source counts."""
+    end: _builtins.int
+    lag: _builtins.int
+    def __init__(
+        self,
+        *,
+        part: _builtins.str = ...,
+        position: _builtins.int = ...,
+        end: _builtins.int = ...,
+        lag: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "end", b"end", "lag", b"lag", "part", b"part", "position", b"position"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartLag: _TypeAlias = PartLag  # noqa: Y015
+
+@_typing.final
+class Cursor(_message.Message):
+    """How far a source was read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    unit: Global___LagUnit.ValueType
+    lag: _builtins.int
+    """What lies behind the cursor, in all parts."""
+    @_builtins.property
+    def cursor(self) -> _struct_pb2.Struct:
+        """Where the next extraction begins, as the kind of source says it. Empty before the first one, and when the source has
+        become another since.
+        """
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last extraction ended that succeeded."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartLag]:
+        """At most 1,000, those with the largest lag first."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        cursor: _struct_pb2.Struct | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        unit: Global___LagUnit.ValueType = ...,
+        lag: _builtins.int = ...,
+        parts: _abc.Iterable[Global___PartLag] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cursor",
+        b"cursor",
+        "lag",
+        b"lag",
+        "parts",
+        b"parts",
+        "source",
+        b"source",
+        "unit",
+        b"unit",
+        "update_time",
+        b"update_time",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cursor: _TypeAlias = Cursor  # noqa: Y015
 
 @_typing.final
 class ListExtractionsRequest(_message.Message):

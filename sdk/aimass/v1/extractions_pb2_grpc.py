@@ -51,6 +51,16 @@ class ExtractionsStub:
                 request_serializer=aimass_dot_v1_dot_extractions__pb2.GetExtractionRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_extractions__pb2.Extraction.FromString,
                 _registered_method=True)
+        self.GetCursor = channel.unary_unary(
+                '/aimass.v1.Extractions/GetCursor',
+                request_serializer=aimass_dot_v1_dot_extractions__pb2.GetCursorRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_extractions__pb2.Cursor.FromString,
+                _registered_method=True)
+        self.GetRuleSetCursor = channel.unary_unary(
+                '/aimass.v1.Extractions/GetRuleSetCursor',
+                request_serializer=aimass_dot_v1_dot_extractions__pb2.GetRuleSetCursorRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_extractions__pb2.Cursor.FromString,
+                _registered_method=True)
         self.ListExtractions = channel.unary_unary(
                 '/aimass.v1.Extractions/ListExtractions',
                 request_serializer=aimass_dot_v1_dot_extractions__pb2.ListExtractionsRequest.SerializeToString,
@@ -85,6 +95,20 @@ class ExtractionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCursor(self, request, context):
+        """Returns where the next extraction of a rule begins, and what its source has behind that. unavailable: the source is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRuleSetCursor(self, request, context):
+        """The same for a rule set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListExtractions(self, request, context):
         """Lists extractions, newest first, a page at a time.
         """
@@ -109,6 +133,16 @@ def add_ExtractionsServicer_to_server(servicer, server):
                     servicer.GetExtraction,
                     request_deserializer=aimass_dot_v1_dot_extractions__pb2.GetExtractionRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_extractions__pb2.Extraction.SerializeToString,
+            ),
+            'GetCursor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCursor,
+                    request_deserializer=aimass_dot_v1_dot_extractions__pb2.GetCursorRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_extractions__pb2.Cursor.SerializeToString,
+            ),
+            'GetRuleSetCursor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRuleSetCursor,
+                    request_deserializer=aimass_dot_v1_dot_extractions__pb2.GetRuleSetCursorRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_extractions__pb2.Cursor.SerializeToString,
             ),
             'ListExtractions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExtractions,
@@ -198,6 +232,60 @@ class Extractions:
             '/aimass.v1.Extractions/GetExtraction',
             aimass_dot_v1_dot_extractions__pb2.GetExtractionRequest.SerializeToString,
             aimass_dot_v1_dot_extractions__pb2.Extraction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCursor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Extractions/GetCursor',
+            aimass_dot_v1_dot_extractions__pb2.GetCursorRequest.SerializeToString,
+            aimass_dot_v1_dot_extractions__pb2.Cursor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRuleSetCursor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Extractions/GetRuleSetCursor',
+            aimass_dot_v1_dot_extractions__pb2.GetRuleSetCursorRequest.SerializeToString,
+            aimass_dot_v1_dot_extractions__pb2.Cursor.FromString,
             options,
             channel_credentials,
             insecure,

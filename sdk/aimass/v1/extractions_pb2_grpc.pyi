@@ -43,6 +43,10 @@ class ExtractionsStub:
     """
     GetExtraction: _grpc.UnaryUnaryMultiCallable[_extractions_pb2.GetExtractionRequest, _extractions_pb2.Extraction]
     """Returns an extraction."""
+    GetCursor: _grpc.UnaryUnaryMultiCallable[_extractions_pb2.GetCursorRequest, _extractions_pb2.Cursor]
+    """Returns where the next extraction of a rule begins, and what its source has behind that. unavailable: the source is away."""
+    GetRuleSetCursor: _grpc.UnaryUnaryMultiCallable[_extractions_pb2.GetRuleSetCursorRequest, _extractions_pb2.Cursor]
+    """The same for a rule set."""
     ListExtractions: _grpc.UnaryUnaryMultiCallable[
         _extractions_pb2.ListExtractionsRequest, _extractions_pb2.ListExtractionsResponse
     ]
@@ -63,6 +67,10 @@ class ExtractionsAsyncStub(ExtractionsStub):
     """
     GetExtraction: _aio.UnaryUnaryMultiCallable[_extractions_pb2.GetExtractionRequest, _extractions_pb2.Extraction]  # type: ignore[assignment]
     """Returns an extraction."""
+    GetCursor: _aio.UnaryUnaryMultiCallable[_extractions_pb2.GetCursorRequest, _extractions_pb2.Cursor]  # type: ignore[assignment]
+    """Returns where the next extraction of a rule begins, and what its source has behind that. unavailable: the source is away."""
+    GetRuleSetCursor: _aio.UnaryUnaryMultiCallable[_extractions_pb2.GetRuleSetCursorRequest, _extractions_pb2.Cursor]  # type: ignore[assignment]
+    """The same for a rule set."""
     ListExtractions: _aio.UnaryUnaryMultiCallable[
         _extractions_pb2.ListExtractionsRequest, _extractions_pb2.ListExtractionsResponse
     ]  # type: ignore[assignment]
@@ -98,6 +106,22 @@ class ExtractionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_extractions_pb2.Extraction, _abc.Awaitable[_extractions_pb2.Extraction]]:
         """Returns an extraction."""
+
+    @_abc_1.abstractmethod
+    def GetCursor(
+        self,
+        request: _extractions_pb2.GetCursorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_extractions_pb2.Cursor, _abc.Awaitable[_extractions_pb2.Cursor]]:
+        """Returns where the next extraction of a rule begins, and what its source has behind that. unavailable: the source is away."""
+
+    @_abc_1.abstractmethod
+    def GetRuleSetCursor(
+        self,
+        request: _extractions_pb2.GetRuleSetCursorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_extractions_pb2.Cursor, _abc.Awaitable[_extractions_pb2.Cursor]]:
+        """The same for a rule set."""
 
     @_abc_1.abstractmethod
     def ListExtractions(

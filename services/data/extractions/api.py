@@ -4,7 +4,7 @@ from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
 from services.data.extractions.domain import Extraction
 from services.data.extractions.service import Extractions
-from services.data.extractions.wire import extraction_to_wire
+from services.data.extractions.wire import cursor_to_wire, extraction_to_wire
 from services.data.metering.domain import CpuBudget
 from services.kit.rpc import Call
 
@@ -33,6 +33,12 @@ class ExtractionsApi:
 
     async def GetExtraction(self, request: pb.GetExtractionRequest, call: Call) -> pb.Extraction:
         return extraction_to_wire(await self._extractions.get(call.scope, request.extraction))
+
+    async def GetCursor(self, request: pb.GetCursorRequest, call: Call) -> pb.Cursor:
+        return cursor_to_wire(await self._extractions.cursor(call.scope, request.rule))
+
+    async def GetRuleSetCursor(self, request: pb.GetRuleSetCursorRequest, call: Call) -> pb.Cursor:
+        return cursor_to_wire(await self._extractions.set_cursor(call.scope, request.rule_set))
 
     async def ListExtractions(self, request: pb.ListExtractionsRequest, call: Call) -> pb.ListExtractionsResponse:
         wanted = request.rule, request.rule_set, request.page_size, request.page_token

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.data.datasets.domain import LineageNode
+from services.data.reading.connector import PartLag
 from services.data.reading.kinds import Compiled, Definition
 from services.data.rule_sets.domain import Match, Member, Overlap
 from services.data.schema import Column, ColumnType
@@ -107,6 +108,16 @@ class Counts:
     quarantined: int
     cursor: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a source was read for a rule or a rule set. `parts`: what lies behind that; None if it is not known."""
+
+    source: str
+    cursor: dict[str, Any]
+    update_time: datetime | None
+    parts: tuple[PartLag, ...] | None
 
 
 def succeeded(

@@ -8,10 +8,11 @@ from sqlalchemy.engine import Connection
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
-from services.data.extractions.domain import Extraction, Task
+from services.data.extractions.domain import Cursor, Extraction, Task
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.domain import CpuBudget
+from services.data.reading.connectors import connector
 from services.data.rule_sets.service import RuleSets
 from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
@@ -89,6 +90,21 @@ class Extractions:
     async def get(self, scope: Scope, extraction: str) -> Extraction:
         """Raises not_found."""
         return await self._store.get(scope, extraction)
+
+    async def cursor(self, scope: Scope, rule: str) -> Cursor:
+        """How far a rule has read its source. Raises not_found, unavailable, and what opening the source does."""
+        return await self._cursor(scope, (await self._rules.get(scope, rule, 0)).rule.source, rule, "")
+
+    async def set_cursor(self, scope: Scope, rule_set: str) -> Cursor:
+        """The same for a rule set."""
+        return await self._cursor(scope, (await self._rule_sets.get(scope, rule_set, 0)).rule_set.source, "", rule_set)
+
+    async def _cursor(self, scope: Scope, name: str, rule: str, rule_set: str) -> Cursor:
+        source = await self._sources.get(scope, name)
+        found = await self._store.moved(scope, rule, connector(source.definition).identity, rule_set)
+        cursor, time = found or ({}, None)
+        parts = await self._sources.lag(scope, source, cursor)
+        return Cursor(name, cursor, time, None if parts is None else tuple(parts))
 
     async def list(self, scope: Scope, rule: str, rule_set: str, page_size: int, page_token: str) -> Page[Extraction]:
         """Newest first."""

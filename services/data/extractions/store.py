@@ -1,6 +1,7 @@
 """Where extractions and their cursors are kept."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.message import Message
@@ -174,10 +175,17 @@ class ExtractionStore:
     async def cursor(self, scope: Scope, rule: str, place: str, rule_set: str = "") -> dict[str, Any] | None:
         """Where the last run of a rule, or of a rule set, ended; None for the first, and when the source was another
         place then."""
+        found = await self.moved(scope, rule, place, rule_set)
+        return found[0] if found else None
+
+    async def moved(
+        self, scope: Scope, rule: str, place: str, rule_set: str = ""
+    ) -> tuple[dict[str, Any], datetime] | None:
+        """The same, and when that run ended."""
         table, one = _cursor_of(scope, rule, rule_set)
         query = select(table).where(one & (table.c.place == place))
         row = await self._db.read(lambda connection: connection.execute(query).first())
-        return dict(row.cursor) if row else None
+        return (dict(row.cursor), row.update_time) if row else None
 
     async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         """Ends a run that failed or was cancelled; its cursor stays where it was. One that has ended stays as it is."""

@@ -1,9 +1,12 @@
 """Extractions between the domain and the wire."""
 
 from aimass.v1 import extractions_pb2 as pb
-from services.data.extractions.domain import Extraction
+from services.data.extractions.domain import Cursor, Extraction
 from services.data.rule_sets.wire import overlap_to_wire
+from services.data.structs import to_struct
 from services.kit.timestamps import to_wire
+
+_PARTS = 1000  # that are named
 
 
 def extraction_to_wire(extraction: Extraction) -> pb.Extraction:
@@ -27,4 +30,17 @@ def extraction_to_wire(extraction: Extraction) -> pb.Extraction:
         results=[pb.RuleResult(**vars(result)) for result in extraction.shares.results],
         records_overlapping=extraction.shares.overlapping,
         overlaps=[overlap_to_wire(overlap) for overlap in extraction.shares.overlaps],
+    )
+
+
+def cursor_to_wire(cursor: Cursor) -> pb.Cursor:
+    """How far a source was read, the parts that are farthest behind first."""
+    parts = sorted(cursor.parts or (), key=lambda part: -part.lag)
+    return pb.Cursor(
+        source=cursor.source,
+        cursor=to_struct(cursor.cursor),
+        update_time=to_wire(cursor.update_time),
+        unit=pb.LAG_UNIT_UNSPECIFIED if cursor.parts is None else pb.LAG_UNIT_RECORDS,
+        lag=sum(part.lag for part in parts),
+        parts=[pb.PartLag(**part._asdict(), lag=part.lag) for part in parts[:_PARTS]],
     )

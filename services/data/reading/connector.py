@@ -33,6 +33,19 @@ class End(NamedTuple):
     notes: Sequence[str] = ()
 
 
+class PartLag(NamedTuple):
+    """Where the next extraction begins in a part of a source, and where the part ends now."""
+
+    part: str
+    position: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records in between."""
+        return max(self.end - self.position, 0)
+
+
 class Connector(Protocol):
     """Made of a source's definition; opens nothing before it is asked."""
 
@@ -65,3 +78,6 @@ class Connector(Protocol):
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """All that lies behind a cursor; an empty one is the start. Runs in a child process."""
+
+    def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """Records behind a cursor; None where that is not known. Raises unavailable, and as `look`."""

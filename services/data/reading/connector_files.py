@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.reading import dialects, extractor, folders, lines, multiline, opening, positions, samples, servers
-from services.data.reading.connector import End, Sink
+from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.files import Files, LocalFiles
 from services.data.reading.folders import Parts, Place
@@ -138,6 +138,10 @@ class FilesConnector:
                     yield Tried(None, ready, (), text, reason)
                 for record in batch.records:
                     yield Tried(record, ready, opened.reader.fields)
+
+    def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """Not known: how many records bytes are is seen when they are read."""
+        return None
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """What has been added to the files, and files that are new."""

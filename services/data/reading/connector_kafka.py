@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.reading import extractor, kafka_broker, samples, topics
-from services.data.reading.connector import End, Sink
+from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kafka_broker import Topic
@@ -99,6 +99,18 @@ class KafkaConnector:
                     size += sum(len(record.value or b"") for record in batch)
                 left = [one for one in left if (consumer.position(one) or 0) < ends[one]]
         return sorted(found, key=lambda record: (record.timestamp, record.partition, record.offset))
+
+    def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """Offsets behind the cursor in each partition, among them markers of transactions and what was compacted."""
+        topic = kafka_broker.describe(place, self._source)
+        with kafka_broker.opened(place, self._source) as consumer:
+            places = _places(self._source, topic)
+            begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
+        known = cursor.get("partitions", {}) if cursor.get("topic") == topic.id else {}
+        return [
+            PartLag(f"{one.topic}/{one.partition}", max(known.get(str(one.partition), 0), begins[one]), ends[one])
+            for one in places
+        ]
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The records behind the cursor that are there when it begins; brokers that are away are waited for."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.reading import extractor, postgres, samples
-from services.data.reading.connector import End, Sink
+from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.connector_sql import declared, sql_identity
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
@@ -83,6 +83,10 @@ class PostgresConnector:
             table = postgres.describe(connection, self._source)
             for row in postgres.page(connection, self._source, table, compiled.statement, None, None, records):
                 yield Tried(row[:-2], ready, names)
+
+    def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """Not known: to count rows is to read them."""
+        return None
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins; a server that is away is waited for."""

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from services.data.reading import extractor, folders
-from services.data.reading.connector import End, Sink
+from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, PushedSource
@@ -52,6 +52,10 @@ class PushedConnector:
         ready = self.ready(compiled, ())
         for _, record in _lines(place):
             yield Tried(record, ready, ())
+
+    def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """The service knows it, which has the records."""
+        return None
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """All records of the file; they lie behind the cursor."""

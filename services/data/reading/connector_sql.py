@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.reading import extractor, folders, samples, sqlite
-from services.data.reading.connector import End, Sink
+from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
@@ -77,6 +77,10 @@ class SqlConnector:
             sqlite.confine(connection, self._source.table)
             for row in sqlite.first(connection, self._source, compiled.statement, records):
                 yield Tried(row, ready, names)
+
+    def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """Not known: to count rows is to read them."""
+        return None
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from services.data.reading.connector import PartLag
 from services.data.reading.kinds import PushedSource
 from services.data.sources import pushing
 from services.data.sources.store import SourceStore
@@ -61,6 +62,10 @@ class Pushes:
             yield path
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def lag(self, scope: Scope, name: str, after: int) -> PartLag:
+        """How many records lie behind a number."""
+        return PartLag("records", after, await self._store.last(scope, name))
 
     def _made(self) -> str:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

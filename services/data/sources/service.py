@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from services.data.reading.connector import PartLag
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import (
@@ -155,6 +156,17 @@ class Sources:
             if reader.apart:
                 return sample_from_json(await self._ask(definition, place, ask="preview", records=records or _RECORDS))
             return await asyncio.to_thread(reader.preview, place, records or _RECORDS)
+
+    async def lag(self, scope: Scope, source: Source, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
+        """What a source has behind a cursor; None where that is not known. Raises what opening it does."""
+        reader = connector(source.definition)
+        if isinstance(source.definition, PushedSource):
+            return [await self.pushes.lag(scope, source.source, int(cursor.get("after", 0)))]
+        if not reader.apart:
+            return None
+        async with self.place(scope, source.definition, source.source) as place:
+            found = (await self._ask(source.definition, place, ask="lag", cursor=cursor))["parts"]
+        return None if found is None else [PartLag(*part) for part in found]
 
     async def describe(self, scope: Scope, source: Source) -> Table:
         """The table of a source that is on a server. Raises what opening it does."""

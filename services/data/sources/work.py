@@ -20,7 +20,7 @@ _BYTES = 16 * 2**20  # of a sample
 
 
 def main(request: Json, child: Child) -> Json:
-    """`{source, place, ask}` with `records` for a preview, and `compiled` for tries."""
+    """`{source, place, ask}` with `records` for a preview, `cursor` for a lag, and `compiled` for tries."""
     source, place = connector(source_from_json(request["source"])), Place.from_json(request["place"])
     match request["ask"]:
         case "preview":
@@ -29,6 +29,9 @@ def main(request: Json, child: Child) -> Json:
             compiled, most = compiled_from_json(request["compiled"]), range(request["records"])
             tried = zip(source.tries(place, compiled, len(most)), most, strict=False)
             return {"tried": _bounded(_tried_to_json(one) for one, _ in tried)}
+        case "lag":
+            parts = source.lag(place, request["cursor"])
+            return {"parts": None if parts is None else [list(part) for part in parts]}
         case "describe":
             assert isinstance(source, PostgresConnector)
             table = source.look(place)

@@ -43,7 +43,7 @@ class PushedStore:
         for name, digest in there.items():
             if records[name].digest != digest:
                 raise AlreadyExists(f"the record {name[:80]} is there with other content")
-        last = connection.execute(select(func.max(_record.c.number)).where(here)).scalar() or 0
+        last = _last(connection, scope, source)
         new = [(name, one) for name, one in records.items() if name not in there]
         rows = [
             {**scope._asdict(), "source": source, "number": number, "record": name, "create_time": now, **vars(one)}
@@ -60,9 +60,18 @@ class PushedStore:
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(row.number, row.body) for row in rows]
 
+    async def last(self, scope: Scope, source: str) -> int:
+        """The number of the last record; 0 without one."""
+        return await self._db.read(lambda connection: _last(connection, scope, source))
+
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the records of each project of all tenants."""
         which = _record.c.tenant, _record.c.project
         query = select(*which, func.sum(func.length(_record.c.body)).label("size")).group_by(*which)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return {Scope(tenant, project): int(size or 0) for tenant, project, size in rows}
+
+
+def _last(connection: Connection, scope: Scope, source: str) -> int:
+    here = within(_record, scope) & (_record.c.source == source)
+    return int(connection.execute(select(func.max(_record.c.number)).where(here)).scalar() or 0)
