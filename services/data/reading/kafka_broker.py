@@ -5,6 +5,7 @@ Brokers name other brokers, and are not trusted with what they name. This runs i
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ class Door:
     source: KafkaSource
     place: Place
     refusals: list[Failure] = field(default_factory=list)
+    # What brokers said of the client when it told them who it is: the library only logs that, and tries again.
+    unproved: bool = False
 
     def __call__(self, host: str, port: int) -> str | None:
         """The checked address of a broker."""
@@ -113,6 +116,9 @@ def _client(kind: Any, door: Door, **settings: Any) -> Any:
     source, place = door.source, door.place
     if not source.tls and not place.trusted:
         raise InvalidValue("brokers that the operator has not named are reached by TLS only: set tls")
+    if not place.secret and (source.sasl_username or source.client_certificate):
+        lacking = "sasl_password" if source.sasl_username else "client_key"
+        raise FailedPrecondition(f"say the {lacking}: none is stored for these brokers, and this way to know them")
     listen_to_library()
     options = {
         "bootstrap_servers": list(source.bootstrap_servers),
@@ -164,6 +170,31 @@ def _forbidden(source: KafkaSource) -> Failure:
     return FailedPrecondition(f"the brokers do not let {who} read {source.topic}")
 
 
+def _unknown(source: KafkaSource) -> Failure:
+    return FailedPrecondition(f"the brokers refuse the user {source.sasl_username} and the password")
+
+
+class _Heard(logging.Handler):
+    """Listens to what the library says of connections while the context lasts."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(logging.WARNING)
+        self._door, self._logger = door, logging.getLogger("kafka.net.manager")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from kafka.errors import SaslAuthenticationFailedError, UnsupportedSaslMechanismError
+
+        said = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(one, SaslAuthenticationFailedError | UnsupportedSaslMechanismError) for one in said):
+            self._door.unproved = True
+
+    def __enter__(self) -> None:
+        self._logger.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+
+
 @contextlib.contextmanager
 def named(source: KafkaSource, door: Door) -> Iterator[None]:
     """What the library raises, as failures that name the thing."""
@@ -171,10 +202,12 @@ def named(source: KafkaSource, door: Door) -> Iterator[None]:
         from kafka import errors
     except ImportError:
         raise FailedPrecondition("this installation has no client for Kafka: install its extra `far`") from None
+    heard = _Heard(door)
     try:
-        yield
+        with heard:
+            yield
     except (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError):
-        raise FailedPrecondition(f"the brokers refuse the user {source.sasl_username} and the password") from None
+        raise _unknown(source) from None
     except errors.AuthorizationError:
         raise _forbidden(source) from None
     except errors.UnsupportedCodecError as error:
@@ -186,6 +219,8 @@ def named(source: KafkaSource, door: Door) -> Iterator[None]:
     except errors.KafkaError as error:
         if door.refusals:
             raise door.refusals[0] from None
+        if door.unproved:
+            raise _unknown(source) from None
         raise away(source) from error
 
 

@@ -153,6 +153,12 @@ def test_a_broker_is_reached_where_the_rules_for_addresses_of_others_allow_it() 
         (replace(SOURCE, tls=False), HERE._replace(trusted=False), Code.INVALID_VALUE, "reached by TLS only"),
         (replace(SOURCE, ca_certificates="x"), HERE, Code.INVALID_VALUE, "the ca_certificates are not PEM"),
         (replace(SOURCE, client_certificate="x"), HERE, Code.INVALID_VALUE, "are not PEM, or no pair"),
+        (
+            replace(SOURCE, sasl_username="u"),
+            HERE._replace(secret=""),
+            Code.FAILED_PRECONDITION,
+            "say the sasl_password",
+        ),
     ],
 )
 def test_what_cannot_be_connected_as_described_is_said(
