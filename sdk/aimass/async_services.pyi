@@ -22,6 +22,7 @@ from aimass.v1 import (
     models_pb2,
     monitors_pb2,
     operations_pb2,
+    partitions_pb2,
     pipelines_pb2,
     policies_pb2,
     privacy_pb2,
@@ -814,6 +815,37 @@ class AsyncOperations:
 
     def stream_operation(self, *, operation: str, timeout: Seconds = ...) -> AsyncIterator[operations_pb2.Operation]:
         """Streams the operation: its present state, then each change, until it has ended."""
+
+class AsyncPartitions:
+    """As Partitions, awaited."""
+
+    async def repartition_data_set(
+        self,
+        *,
+        data_set: str,
+        partitioning: partitions_pb2.Partitioning | Fields | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[Any]:
+        """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is
+        committed when the operation ends, with the DataSet."""
+
+    async def list_partitions(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: Seconds = ...,
+    ) -> partitions_pb2.ListPartitionsResponse:
+        """Lists the partitions of a version that have rows, by number, a page at a time; the newest version for
+        version 0."""
+
+    def iterate_partitions(
+        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[partitions_pb2.Partition]: ...
 
 class AsyncPipelines:
     """As Pipelines, awaited."""
@@ -1744,6 +1776,7 @@ class AsyncServices:
     models: AsyncModels
     monitors: AsyncMonitors
     operations: AsyncOperations
+    partitions: AsyncPartitions
     pipelines: AsyncPipelines
     policies: AsyncPolicies
     prices: AsyncPrices

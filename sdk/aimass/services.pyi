@@ -22,6 +22,7 @@ from aimass.v1 import (
     models_pb2,
     monitors_pb2,
     operations_pb2,
+    partitions_pb2,
     pipelines_pb2,
     policies_pb2,
     privacy_pb2,
@@ -836,6 +837,40 @@ class Operations:
 
     def stream_operation(self, *, operation: str, timeout: Seconds = ...) -> Iterator[operations_pb2.Operation]:
         """Streams the operation: its present state, then each change, until it has ended."""
+
+class Partitions:
+    """How the rows of data sets are divided, so that queries read only the files that they need."""
+
+    def repartition_data_set(
+        self,
+        *,
+        data_set: str,
+        partitioning: partitions_pb2.Partitioning | Fields | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[Any]:
+        """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is
+        committed when the operation ends, with the DataSet. Older versions stay as they are. A version that is added
+        meanwhile is taken along. New versions are then divided in the same way. A data set that is not there is
+        created, without a version; one that is there needs its etag. invalid_value: the partitioning does not fit the
+        columns. forbidden: a field is masked for the caller."""
+
+    def list_partitions(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: Seconds = ...,
+    ) -> partitions_pb2.ListPartitionsResponse:
+        """Lists the partitions of a version that have rows, by number, a page at a time; the newest version for
+        version 0. forbidden: a field is masked for the caller."""
+
+    def iterate_partitions(
+        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[partitions_pb2.Partition]: ...
 
 class Pipelines:
     """Steps that derive data sets from others by SQL. A run reads the newest versions and writes one version of each output."""
@@ -1789,6 +1824,7 @@ class Services:
     models: Models
     monitors: Monitors
     operations: Operations
+    partitions: Partitions
     pipelines: Pipelines
     policies: Policies
     prices: Prices

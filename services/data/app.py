@@ -15,6 +15,8 @@ from services.data.database import open_database, schema
 from services.data.datasets.api import DataSetsApi
 from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
+from services.data.datasets.divider import Divider
+from services.data.datasets.laying import Laying
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
@@ -44,6 +46,10 @@ from services.data.features.runner import FittingRunner
 from services.data.features.service import FeatureSets
 from services.data.features.store import Store as FeatureStore
 from services.data.metering.service import Metering, ended
+from services.data.partitions.api import PartitionsApi
+from services.data.partitions.runner import RewriteRunner
+from services.data.partitions.service import Partitions
+from services.data.partitions.store import RewriteStore
 from services.data.pipelines.api import PipelinesApi
 from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.service import Pipelines
@@ -94,7 +100,7 @@ def build(config: Config, runtime: Runtime) -> App:
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     sources, uploads, handed_over, upkeep = _sources(config, runtime, database)
     tables = open_tables(runtime.storage, runtime.home / "tables")
-    data_sets, catalogue = _data_sets(runtime, database, tables)
+    data_sets, catalogue = _data_sets(config, runtime, database, tables)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
     asking = (data_sets, metering, limits, asyncio.Semaphore(config.queries_at_once))
     queries, comparisons = Queries(*asking), Comparisons(*asking)
@@ -118,6 +124,7 @@ def build(config: Config, runtime: Runtime) -> App:
     features, fitter = _features(config, runtime, database, data_sets, metering)
     views = _feature_views(config, runtime, database, data_sets, around)
     views = views.and_(_series(config, runtime, database, data_sets, around))
+    views = views.and_(_partitions(config, runtime, database, data_sets, metering))
     kept = {"tables": data_sets.kept, "feature-sets": features.kept, **views.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *views.start]
@@ -150,9 +157,10 @@ def build(config: Config, runtime: Runtime) -> App:
     )
 
 
-def _data_sets(runtime: Runtime, database: Database, tables: Tables) -> tuple[DataSets, Catalogue]:
-    store = DataSetStore(database)
+def _data_sets(config: Config, runtime: Runtime, database: Database, tables: Tables) -> tuple[DataSets, Catalogue]:
+    store, limits = DataSetStore(database), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
     data_sets = DataSets(store, tables, runtime.now, runtime.space)
+    data_sets.divider = Divider(tables, limits, asyncio.Semaphore(config.pipelines_at_once))
     return data_sets, Catalogue(store, CatalogueStore(database), runtime.now)
 
 
@@ -190,6 +198,16 @@ class _Added(NamedTuple):
             [*self.close, *other.close],
             [*self.forget, *other.forget],
         )
+
+
+def _partitions(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
+) -> _Added:
+    laying = Laying(DataSetStore(database), runtime.now)
+    store, limits = RewriteStore(database, laying), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
+    runner = RewriteRunner(store, data_sets, metering, runtime.spawn, limits)
+    api = PartitionsApi(Partitions(store, laying, data_sets, runner))
+    return _Added({"aimass.v1.Partitions": api}, {}, [runner.resume], [], [])
 
 
 def _feature_views(

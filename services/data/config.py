@@ -33,7 +33,8 @@ class Config(Settings):
     discovery_seconds: float = Field(50.0, gt=0)
     discovery_memory_mib: int = Field(1024, gt=0)
     discoveries_at_once: int = Field(1, ge=1)
-    # Time and memory of one step of a pipeline, and how many pipelines run at once.
+    # Time and memory of one step of a pipeline, or of dividing the rows of a data set into partitions, and how many
+    # pipelines run at once, and as many divisions of new rows.
     pipeline_seconds: float = Field(3600.0, gt=0)
     pipeline_memory_mib: int = Field(4096, gt=0)
     pipelines_at_once: int = Field(2, ge=1)

@@ -75,6 +75,9 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "SetExpectations": lambda of: {
         "expectations": [{"kind": "EXPECTATION_KIND_ROW_COUNT", "action": "EXPECTATION_ACTION_WARN", "minimum": "1"}]
     },
+    "RepartitionDataSet": lambda of: {
+        "partitioning": {"strategy": "PARTITION_STRATEGY_HASH", "fields": ["id"], "count": 2}
+    },
     "SearchCatalogue": lambda of: {"query": of("data_set")},
     "UpdateDataSet": lambda of: {"description": "mine", "update_mask": "description"},
     "DiffDataSet": lambda of: {"key": ["id"], "base_version": 1, "version": 1},

@@ -3,6 +3,7 @@
 isort:skip_file
 Data sets: tables with immutable versions."""
 
+from aimass.v1 import partitions_pb2 as _partitions_pb2
 from aimass.v1 import schema_pb2 as _schema_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -91,6 +92,7 @@ class DataSet(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     REFUSED_CHANGES_FIELD_NUMBER: _builtins.int
     MASKED_COLUMNS_FIELD_NUMBER: _builtins.int
+    PARTITIONING_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     description: _builtins.str
     latest_version: _builtins.int
@@ -111,6 +113,10 @@ class DataSet(_message.Message):
     def masked_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Columns whose values are NULL for who lacks the permission data_sets.unmask."""
 
+    @_builtins.property
+    def partitioning(self) -> _partitions_pb2.Partitioning:
+        """How new versions are divided; unset where they are not. Without keys and bounds where a field is masked."""
+
     def __init__(
         self,
         *,
@@ -124,9 +130,17 @@ class DataSet(_message.Message):
         owner: _builtins.str = ...,
         refused_changes: _abc.Iterable[Global___SchemaChange.ValueType] | None = ...,
         masked_columns: _abc.Iterable[_builtins.str] | None = ...,
+        partitioning: _partitions_pb2.Partitioning | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"
+        "create_time",
+        b"create_time",
+        "delete_time",
+        b"delete_time",
+        "partitioning",
+        b"partitioning",
+        "update_time",
+        b"update_time",
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -146,6 +160,8 @@ class DataSet(_message.Message):
         b"masked_columns",
         "owner",
         b"owner",
+        "partitioning",
+        b"partitioning",
         "refused_changes",
         b"refused_changes",
         "update_time",
@@ -248,6 +264,7 @@ class DataSetVersion(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     PARENTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PARTITIONING_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     version: _builtins.int
     rows: _builtins.int
@@ -264,6 +281,10 @@ class DataSetVersion(_message.Message):
     def parents(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageNode]: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def partitioning(self) -> _partitions_pb2.Partitioning:
+        """How its rows are divided; unset where they are not. Without keys and bounds for callers for whom a field is masked."""
+
     def __init__(
         self,
         *,
@@ -277,9 +298,10 @@ class DataSetVersion(_message.Message):
         quality: _schema_pb2.QualityReport | None = ...,
         parents: _abc.Iterable[Global___LineageNode] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        partitioning: _partitions_pb2.Partitioning | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "create_time", b"create_time", "quality", b"quality", "schema", b"schema"
+        "create_time", b"create_time", "partitioning", b"partitioning", "quality", b"quality", "schema", b"schema"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -293,6 +315,8 @@ class DataSetVersion(_message.Message):
         b"digest",
         "parents",
         b"parents",
+        "partitioning",
+        b"partitioning",
         "quality",
         b"quality",
         "rows",
@@ -319,12 +343,15 @@ class DataSetFile(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Relative to the table."""
     rows: _builtins.int
     bytes: _builtins.int
     digest: _builtins.str
     """`sha256:<hex>` of its bytes."""
+    partition: _builtins.int
+    """That all its rows belong to; unset where the version is not divided."""
     def __init__(
         self,
         *,
@@ -332,14 +359,28 @@ class DataSetFile(_message.Message):
         rows: _builtins.int = ...,
         bytes: _builtins.int = ...,
         digest: _builtins.str = ...,
+        partition: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "partition", b"partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "bytes", b"bytes", "digest", b"digest", "path", b"path", "rows", b"rows"
+        "_partition",
+        b"_partition",
+        "bytes",
+        b"bytes",
+        "digest",
+        b"digest",
+        "partition",
+        b"partition",
+        "path",
+        b"path",
+        "rows",
+        b"rows",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__partition: _TypeAlias = _typing.Literal["partition"]  # noqa: Y015
+    _WhichOneofArgType__partition: _TypeAlias = _typing.Literal["_partition", b"_partition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition) -> _WhichOneofReturnType__partition | None: ...
 
 Global___DataSetFile: _TypeAlias = DataSetFile  # noqa: Y015
 
@@ -778,26 +819,79 @@ class QueryDataSetsResponse(_message.Message):
     SCHEMA_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    READS_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """There are more rows than max_rows."""
     @_builtins.property
     def schema(self) -> _schema_pb2.TableSchema: ...
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
+    @_builtins.property
+    def reads(self) -> _containers.RepeatedCompositeFieldContainer[Global___TableRead]:
+        """What was read of each table, by name."""
+
     def __init__(
         self,
         *,
         schema: _schema_pb2.TableSchema | None = ...,
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         truncated: _builtins.bool = ...,
+        reads: _abc.Iterable[Global___TableRead] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "schema", b"schema", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "reads", b"reads", "rows", b"rows", "schema", b"schema", "truncated", b"truncated"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueryDataSetsResponse: _TypeAlias = QueryDataSetsResponse  # noqa: Y015
+
+@_typing.final
+class TableRead(_message.Message):
+    """What a query read of a version: files of partitions that no row of the answer can come from are left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    PARTITIONS_READ_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    FILES_READ_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    partitions_read: _builtins.int
+    """Of the partitions that have rows; 0 of 0 where the version is not divided."""
+    partitions: _builtins.int
+    files_read: _builtins.int
+    files: _builtins.int
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        partitions_read: _builtins.int = ...,
+        partitions: _builtins.int = ...,
+        files_read: _builtins.int = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "files",
+        b"files",
+        "files_read",
+        b"files_read",
+        "partitions",
+        b"partitions",
+        "partitions_read",
+        b"partitions_read",
+        "table",
+        b"table",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TableRead: _TypeAlias = TableRead  # noqa: Y015
 
 @_typing.final
 class GetLineageRequest(_message.Message):

@@ -104,6 +104,7 @@ class DataSetsApi:
             call.scope, request.sql, tables, request.max_rows, call.remaining(), budget, reservation, hidden
         )
         answer = pb.QueryDataSetsResponse(schema=schema_to_wire(found.columns), truncated=found.truncated)
+        answer.reads.extend(pb.TableRead(**read._asdict()) for read in found.reads)
         await asyncio.to_thread(add_rows, found.rows, answer)
         return answer
 

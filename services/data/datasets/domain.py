@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from services.data.datasets.evolution import SchemaChange, check_evolution
+from services.data.datasets.layouts import Layout
 from services.data.datasets.quality import ColumnQuality, merge
 from services.data.schema import Column, ColumnType
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
@@ -34,12 +35,16 @@ class LineageNode:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A Parquet file that a child has written and synced: path relative to the table's folder, `sha256:<hex>`."""
+    """A Parquet file that a child has written and synced: path relative to the table's folder, `sha256:<hex>`.
+
+    `partition` is the number of the one that all its rows belong to; None in a version without partitions.
+    """
 
     path: str
     rows: int
     bytes: int
     digest: str
+    partition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,10 @@ class NewVersion:
     notes: Mapping[str, Any] = field(default_factory=dict)
     # It has the files of this older version, and no new ones.
     restores: int = 0
+    # How its files are divided. A commit divides them as the data set has it, but those of a rewrite and a roll back.
+    layout: Layout | None = None
+    # It has the rows of this version, which must be the newest, in other files.
+    rewrites: int = 0
     # What an inspector found, as JSON of its own, and what of it the quality report says.
     inspected: Any = field(default=None, compare=False)
     warnings: tuple[str, ...] = ()
@@ -94,6 +103,8 @@ class DataSet:
     refused_changes: tuple[SchemaChange, ...] = ()
     # Columns whose values only callers see who may unmask them.
     masked_columns: tuple[str, ...] = ()
+    # How the rows of the newest version, or of the first one to come, are divided.
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ class DataSetVersion:
     delta_version: int
     # The version whose files are the first of this one's: its own number unless it was appended.
     first_version: int
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +179,11 @@ class Head:
     files: tuple[WrittenFile, ...] = ()
 
 
+def types_of(found: DataSetVersion) -> dict[str, ColumnType]:
+    """The types of a version's columns by name."""
+    return {column.name: column.type for column in found.columns}
+
+
 def check_which(which: Which) -> None:
     """Raises invalid_value for what names a version in two ways."""
     said = {"version": which.version, "tag": which.tag, "as_of": which.as_of}
@@ -215,7 +232,8 @@ def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
     name, number = head.data_set.data_set, head.data_set.latest_version + 1
     before = head.version if new.append else None
     added = sum(file.rows for file in new.files)
-    if head.version and not new.restores:  # going back is asked for: it may undo a change of columns
+    same = new.restores or new.rewrites
+    if head.version and not same:  # going back is asked for: it may undo a change of columns
         check_evolution(name, head.data_set.refused_changes, head.version.columns, new.columns)
     columns = extended(before.columns, new.columns, name) if before else new.columns
     files = (*(head.files if before else ()), *new.files)
@@ -226,7 +244,7 @@ def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
         version=number,
         rows=rows,
         bytes=sum(file.bytes for file in files),
-        rows_added=0 if new.restores else added,
+        rows_added=0 if same else added,
         digest=manifest_digest(files, columns),
         columns=columns,
         quality=Quality(rows, new.quarantined, new.excluded, statistics, new.warnings),
@@ -235,6 +253,7 @@ def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
         run=new.run,
         delta_version=-1,
         first_version=before.first_version if before else number,
+        layout=new.layout,
     )
 
 

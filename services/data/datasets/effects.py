@@ -6,10 +6,11 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
-from services.data.datasets.domain import DataSetVersion, NewVersion
+from services.data.datasets.domain import DataSetVersion, Head, NewVersion
+from services.data.datasets.layouts import Layout
 from services.data.datasets.store import AllEffects, Effects
 from services.kit.auth import Scope
-from services.kit.errors import Failure
+from services.kit.errors import Code, Failure
 
 
 class Refused(Exception):
@@ -17,6 +18,24 @@ class Refused(Exception):
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
+
+
+class Undivided(Exception):
+    """The new rows of a commit are not divided as the data sets have it: these are their layouts now."""
+
+    def __init__(self, layouts: Sequence[Layout | None]) -> None:
+        self.layouts = layouts
+
+
+def check_divided(heads: Sequence[Head], news: Sequence[NewVersion]) -> None:
+    """Raises Undivided; Refused with conflict for a rewrite of a version that is not the newest any more."""
+    layouts = []
+    for head, new in zip(heads, news, strict=True):
+        if new.rewrites and new.rewrites != head.data_set.latest_version:
+            raise Refused(Failure(Code.CONFLICT, f"{new.data_set} got another version in the meantime"))
+        layouts.append(new.layout if new.restores or new.rewrites else head.data_set.layout)
+    if any(new.layout != layout for new, layout in zip(news, layouts, strict=True)):
+        raise Undivided(layouts)
 
 
 class Inspector(Protocol):

@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from services.data.datasets.delta import PARTITION
 from services.data.datasets.domain import DataSetVersion
+from services.data.datasets.layouts import Layout
 from services.data.schema import Column, quoted
 
 NOTHING: frozenset[str] = frozenset()
@@ -30,7 +32,15 @@ def veiled(found: DataSetVersion, hidden: Hidden) -> DataSetVersion:
         replace(quality, minimum="", maximum="", mean=0.0, sketch=()) if is_hidden(quality.column, hidden) else quality
         for quality in found.quality.columns
     )
-    return replace(found, quality=replace(found.quality, columns=columns))
+    quality = replace(found.quality, columns=columns)
+    return replace(found, quality=quality, layout=veiled_layout(found.layout, hidden))
+
+
+def veiled_layout(layout: Layout | None, hidden: Hidden) -> Layout | None:
+    """Without its keys and bounds where a field is hidden: they are values of it."""
+    if layout and any(is_hidden(name, hidden) for name in layout.fields):
+        return replace(layout, keys=(), bounds=())
+    return layout
 
 
 def masked(rows: Iterable[Mapping[str, Any]], hidden: Hidden) -> tuple[Mapping[str, Any], ...]:
@@ -40,13 +50,17 @@ def masked(rows: Iterable[Mapping[str, Any]], hidden: Hidden) -> tuple[Mapping[s
     return tuple({name: None if is_hidden(name, hidden) else value for name, value in row.items()} for row in rows)
 
 
-def view_of(columns: Iterable[Column], hidden: Hidden, table: str) -> str:
-    """A SELECT of a table in which hidden columns are NULL, of their own types; empty where nothing is hidden.
+def view_of(columns: Iterable[Column], hidden: Hidden, table: str, partitions: Collection[int] | None = None) -> str:
+    """A SELECT of a table in which hidden columns are NULL, of their own types; empty where it would change nothing.
 
-    Not a NULL as a literal: conditions on one become constants, which the scan of a Delta table takes for true.
+    `partitions`: of a divided table, those whose rows are wanted. Not a NULL as a literal: conditions on one become
+    constants, which the scan of a Delta table takes for true.
     """
     each = [(quoted(column.name), is_hidden(column.name, hidden)) for column in columns]
-    if not any(hide for _, hide in each):
+    if partitions is None and not any(hide for _, hide in each):
         return ""
     chosen = ", ".join(f"NULLIF({name}, {name}) AS {name}" if hide else name for name, hide in each)
-    return f"SELECT {chosen} FROM {quoted(table)}"
+    text = f"SELECT {chosen} FROM {quoted(table)}"
+    if partitions is None:
+        return text
+    return f"{text} WHERE {quoted(PARTITION)} IN ({', '.join(map(str, sorted(partitions) or [-1]))})"

@@ -35,6 +35,10 @@ class Writer:
         if self._count >= ROW_GROUP:
             self._flush(self._count - self._count % ROW_GROUP)
 
+    def spill(self) -> None:
+        """Writes the rows that wait, though they fill no row group."""
+        self._flush(self._count)
+
     def close(self) -> tuple[WrittenFile, ...]:
         """Ends the files. No rows, no files."""
         self._flush(self._count)

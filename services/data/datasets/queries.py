@@ -2,23 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from services.data.datasets.domain import NEWEST, Location, Which
+from services.data.datasets.domain import NEWEST, Location, Which, types_of
+from services.data.datasets.layouts import Placing
 from services.data.datasets.masking import Hidden, view_of
 from services.data.datasets.places import Row
+from services.data.datasets.pruning import wanted as wanted_of
 from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
 from services.data.metering.service import Metering, waited_for
 from services.data.schema import Column, ColumnType
 from services.data.sql import check_query
+from services.data.sql.known import Condition
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
 
 _NOBODY: Mapping[str, Hidden] = {}
+_EVERY: Mapping[str, Collection[int]] = {}
 _MOST_ROWS, _ROWS, _WORK = 1000, 100, "services.data.datasets.work"
 
 
@@ -31,6 +35,16 @@ class Table:
     which: Which = NEWEST
 
 
+class Read(NamedTuple):
+    """What a query reads of a version; 0 of 0 partitions where it is not divided."""
+
+    table: str
+    partitions_read: int
+    partitions: int
+    files_read: int
+    files: int
+
+
 @dataclass(frozen=True)
 class Answer:
     """Rows as JSON values; `truncated`: there were more."""
@@ -38,6 +52,7 @@ class Answer:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     truncated: bool
+    reads: tuple[Read, ...] = ()
 
 
 class Queries:
@@ -78,25 +93,62 @@ class Queries:
             if name in checked.tables:
                 read[name] = location
         most = min(max_rows or _ROWS, _MOST_ROWS)
+        wanted = {
+            name: pruned(location, checked.conditions[name], hidden.get(location.version.data_set, ()))
+            for name, location in read.items()
+        }
         limits = waited_for(self._limits, seconds)
         async with self._free, contextlib.AsyncExitStack() as stack:
             local = {
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))
                 for name, location in read.items()
             }
-            request = {"sql": checked.text, "tables": table_requests(local, hidden), "max_rows": most}
+            request = {"sql": checked.text, "tables": table_requests(local, hidden, wanted), "max_rows": most}
             found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
-        return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
+        reads = tuple(_read(name, location, wanted[name]) for name, location in read.items())
+        return Answer(columns, tuple(found["rows"]), bool(found["truncated"]), reads)
 
 
-def table_requests(local: Mapping[str, Location], hidden: Mapping[str, Hidden] = _NOBODY) -> dict[str, Any]:
-    """Versions that are on this machine, as a child is told of them; hidden columns by data set."""
+def pruned(found: Location, condition: Condition, hidden: Hidden) -> frozenset[int]:
+    """The partitions with rows of a version that can have rows for which a condition holds."""
+    there, layout, types = partitions_of(found), found.version.layout, types_of(found.version)
+    # A field that the version has not is a column of another table.
+    if not there or layout is None or not set(layout.fields) <= types.keys():
+        return there
+    return there & wanted_of(condition, Placing(layout, types), hidden)
+
+
+def _read(name: str, found: Location, wanted: frozenset[int]) -> Read:
+    there = partitions_of(found)
+    files = [file for file in found.files if file.partition is None or file.partition in wanted]
+    return Read(name, len(wanted), len(there), len(files), len(found.files))
+
+
+def table_requests(
+    local: Mapping[str, Location],
+    hidden: Mapping[str, Hidden] = _NOBODY,
+    partitions: Mapping[str, Collection[int]] = _EVERY,
+) -> dict[str, Any]:
+    """Versions that are on this machine, as a child is told of them.
+
+    `hidden` has columns by data set, `partitions` those that are read of a divided version, by name; else all are.
+    """
     return {
         name: {
             "uri": found.uri,
             "version": found.delta_version,
-            "view": view_of(found.version.columns, hidden.get(found.version.data_set, ()), f"__masked_{name}"),
+            "view": view_of(
+                found.version.columns,
+                hidden.get(found.version.data_set, ()),
+                f"__masked_{name}",
+                partitions.get(name, there) if (there := partitions_of(found)) else None,
+            ),
         }
         for name, found in local.items()
     }
+
+
+def partitions_of(found: Location) -> frozenset[int]:
+    """The partitions that have rows; none where the version is not divided."""
+    return frozenset(file.partition for file in found.files if file.partition is not None)

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy.engine import Connection
 
 from services.data.datasets import events, places
+from services.data.datasets.divider import Divider
 from services.data.datasets.domain import (
     QUARANTINE,
     DataSet,
@@ -26,7 +27,7 @@ from services.data.datasets.domain import (
     extended,
     next_version,
 )
-from services.data.datasets.effects import Inspector, Refused, keeping, of_one, refusing
+from services.data.datasets.effects import Inspector, Refused, Undivided, check_divided, keeping, of_one, refusing
 from services.data.datasets.evolution import check_evolution
 from services.data.datasets.masking import NOTHING, Hidden, hidden_of, is_hidden, masked
 from services.data.datasets.places import Row
@@ -52,6 +53,7 @@ class DataSets:
     """The use cases."""
 
     inspector: Inspector | None = None
+    divider: Divider
 
     def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime], space: Space) -> None:
         """`space` is the disk that runs write their files to."""
@@ -120,6 +122,9 @@ class DataSets:
                     return await self._attempt(scope, news, effects, once)
                 except Refused as refused:
                     raise refused.failure from None
+                except Undivided as found:
+                    news = [await self.divider.divided(scope, *each) for each in zip(news, found.layouts, strict=True)]
+                    continue
                 except Failure as failure:
                     if failure.code not in _PASSING or pause == _PAUSES[-1]:
                         raise
@@ -134,6 +139,7 @@ class DataSets:
         if all(done):
             return tuple(version for version in done if version)
         heads = [await self._store.head(scope, new.data_set) for new in news]
+        check_divided(heads, news)
         # Beside the loop: a wide table takes tens of milliseconds.
         now = self._now()
         versions = [

@@ -7,7 +7,7 @@ does not know of (a crash came between) is taken over by its own run or undone b
 import contextlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,11 @@ class Tables(Protocol):
     def folder(self, scope: Scope, data_set: str, run: str) -> Path:
         """That folder, as it is; it may be gone when the run was kept."""
 
+    def holding(
+        self, scope: Scope, data_set: str, run: str, files: Sequence[WrittenFile]
+    ) -> AbstractAsyncContextManager[Path]:
+        """A folder below which the files of a run lie, kept or not, while the context lasts."""
+
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         """Writes down what a run wants to add, so that a crash does not lose it; its files may get other paths."""
 
@@ -120,9 +125,15 @@ class FolderTables:
     def folder(self, scope: Scope, data_set: str, run: str) -> Path:
         return self._run_folder(scope, data_set, run)
 
+    @contextlib.asynccontextmanager
+    async def holding(self, scope: Scope, data_set: str, run: str, files: Sequence[WrittenFile]) -> AsyncIterator[Path]:
+        yield self._table(scope, data_set)
+
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         folder = self._run_folder(scope, new.data_set, new.run)
         await self._run(replace, folder / _MANIFEST, manifest(new))
+        if new.layout:
+            await self._run(_tidy, folder, {file.path for file in (*new.files, *new.quarantine)})
         return new
 
     async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
@@ -172,6 +183,13 @@ def open_tables(storage: Storage, folder: Path) -> Tables:
 
     objects = SealedObjects(storage.bucket, storage.keys)
     return S3Tables(storage.bucket, objects, storage.mirrors, storage.passing / "tables")
+
+
+def _tidy(folder: Path, named: Set[str]) -> None:
+    """Removes the files of a run that were divided into others."""
+    for path in folder.glob("*.parquet"):
+        if f"{folder.name}/{path.name}" not in named:
+            path.unlink()
 
 
 def _recall(folder: Path) -> NewVersion | None:

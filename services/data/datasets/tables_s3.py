@@ -55,6 +55,15 @@ class S3Tables:
     def folder(self, scope: Scope, data_set: str, run: str) -> Path:
         return self._local(scope, data_set, run)
 
+    @contextlib.asynccontextmanager
+    async def holding(self, scope: Scope, data_set: str, run: str, files: Sequence[WrittenFile]) -> AsyncIterator[Path]:
+        folder = self._local(scope, data_set, run)
+        if await self._run(folder.is_dir):
+            yield folder.parent
+            return
+        async with self._mirrors.hold(scope.tenant, self.uri(scope, data_set), _digests(files)) as here:
+            yield here
+
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         folder = self._local(scope, new.data_set, new.run)
         kept = replace(new, files=_named(new.files), quarantine=_named(new.quarantine))

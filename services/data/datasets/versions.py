@@ -70,6 +70,7 @@ class Versions:
             append=False,
             parents=(LineageNode("data_set", data_set, old.version),),
             restores=old.version,
+            layout=old.layout,
             statistics=old.quality.columns,
         )
 

@@ -11,6 +11,8 @@ from aimass.v1 import schema_pb2
 from services.data.datasets.differences import Diff, Kind
 from services.data.datasets.domain import DataSet, DataSetVersion, Lineage, LineageNode, Location, Quality, Tag, Which
 from services.data.datasets.evolution import SchemaChange
+from services.data.datasets.masking import hidden_of, veiled_layout
+from services.data.datasets.wire_layouts import layout_to_wire
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.fields import masked
@@ -29,6 +31,7 @@ def data_set_to_wire(found: DataSet) -> pb.DataSet:
         delete_time=to_wire(found.delete_time),
         owner=found.owner,
         masked_columns=found.masked_columns,
+        partitioning=layout_to_wire(veiled_layout(found.layout, hidden_of(found.masked_columns))),
         refused_changes=[pb.SchemaChange.Value(f"SCHEMA_CHANGE_{change.name}") for change in found.refused_changes],
     )
 
@@ -59,6 +62,7 @@ def version_to_wire(found: DataSetVersion) -> pb.DataSetVersion:
         quality=quality_to_wire(found.quality),
         parents=[node_to_wire(node) for node in found.parents],
         create_time=to_wire(found.create_time),
+        partitioning=layout_to_wire(found.layout),
     )
 
 

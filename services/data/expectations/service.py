@@ -103,7 +103,7 @@ class Inspector:
 
         Raises failed_precondition for one that is blocked.
         """
-        if new.inspected is not None or new.restores:
+        if new.inspected is not None or new.restores or new.rewrites:
             return new
         items = (await self._store.get(scope, new.data_set)).items
         if not items or await self._done(scope, new):

@@ -3,10 +3,11 @@
 `grammar` is an allow-list. The parser is loaded at the first check.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from services.data.sql.known import Condition
 from services.kit.errors import Code, Failure
 
 Dialect = Literal["datafusion", "sqlite"]
@@ -26,6 +27,8 @@ class CheckedQuery:
     tables: frozenset[str]
     order: tuple[str, ...] = ()
     part: str = ""
+    # By table: what holds for each row of it that the query needs.
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
 
 
 def refuse(detail: str) -> Failure:

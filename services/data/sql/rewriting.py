@@ -3,6 +3,7 @@
 from sqlglot import exp
 
 from services.data.sql import CheckedQuery, Dialect, checking, grammar, refuse
+from services.data.sql.conditions import conditions
 from services.data.sql.datafusion import DataFusion
 
 _ALL = 2**63 - 1  # more rows than there can be
@@ -19,12 +20,13 @@ def query(sql: str, tables: frozenset[str], dialect: Dialect) -> CheckedQuery:
     if not ours:
         text = _write(tree, dialect)
         return CheckedQuery(text, read, part=text)
+    known = conditions(tree, read)
     for select in tree.find_all(exp.Select):
         _name_columns(select)
     text, keys = _write(tree, DataFusion), _keys(tree)
     if None not in keys or tree.args.get("limit"):
-        return CheckedQuery(text, read, tuple(filter(None, keys)) if None not in keys else (), text)
-    return CheckedQuery(text, read, (), _write(tree.limit(_ALL), DataFusion))
+        return CheckedQuery(text, read, tuple(filter(None, keys)) if None not in keys else (), text, known)
+    return CheckedQuery(text, read, (), _write(tree.limit(_ALL), DataFusion), known)
 
 
 def condition(expression: str) -> str:

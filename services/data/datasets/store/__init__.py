@@ -19,6 +19,7 @@ from services.data.datasets.domain import (
     Which,
     WrittenFile,
 )
+from services.data.datasets.layouts import Layout
 from services.data.datasets.store import lineage, stored, tags
 from services.data.datasets.store.definitions import data_set, file, version
 from services.kit.auth import Scope
@@ -27,6 +28,7 @@ from services.kit.db import Database, Once, within
 from services.kit.errors import Code, Failure
 from services.kit.listing import listed
 from services.kit.pages import Page
+from services.kit.resources import changed
 
 Effects = Callable[[Connection, DataSetVersion], None]
 AllEffects = Callable[[Connection, Sequence[DataSetVersion]], None]
@@ -220,6 +222,20 @@ class Store:
 
         return await self._db.read(work)
 
+    def current(self, connection: Connection, scope: Scope, name: str) -> DataSet:
+        """Also a deleted one. Raises not_found."""
+        return stored.get(connection, scope, name, deleted=True)
+
+    def lay_out(self, connection: Connection, scope: Scope, name: str, layout: Layout | None, now: datetime) -> bool:
+        """Keeps how the first version will be divided; False when there is one.
+
+        Raises not_found, failed_precondition for a deleted one.
+        """
+        found = stored.writable(self.current(connection, scope, name))
+        if not found.latest_version:
+            stored.save(connection, scope, changed(found, now, layout=layout))
+        return not found.latest_version
+
     def link(self, connection: Connection, scope: Scope, parents: Iterable[LineageNode], child: LineageNode) -> None:
         """Says where a thing of another slice came from, in that slice's transaction."""
         lineage.add(connection, scope, parents, child)
@@ -237,6 +253,7 @@ def _add(
         raise Failure(Code.CONFLICT, f"{made.data_set} got another version in the meantime")
     time = made.create_time
     after = replace(before, latest_version=made.version, generation=before.generation + 1, update_time=time)
+    after = replace(after, layout=made.layout)
     stored.save(connection, scope, after)
     connection.execute(insert(version).values({**scope._asdict(), **stored.row_of(made)}))
     stored.insert_files(connection, scope, made, new.files, False)

@@ -18,6 +18,7 @@ data_set = scoped(
     Column("owner", String(200), nullable=False, server_default=""),
     Column("refused_changes", JSON, nullable=False, server_default="[]"),
     Column("masked_columns", JSON, nullable=False, server_default="[]"),
+    Column("layout", JSON(none_as_null=True)),
     # What searches look into; NULL when something of it has changed since.
     Column("searched", Text),
 )
@@ -39,6 +40,7 @@ version = scoped(
     Column("sketches", JSON, nullable=False),
     Column("parents", JSON, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
+    Column("layout", JSON(none_as_null=True)),
     Index("data_set_version_run", "tenant", "project", "data_set", "run", unique=True),
 )
 file = scoped(
@@ -53,6 +55,7 @@ file = scoped(
     Column("rows", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("digest", String(71), nullable=False),
+    Column("partition", Integer),
 )
 tag = scoped(
     "data_set_tag",

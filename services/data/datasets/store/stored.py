@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, Row
 
 from services.data.datasets.domain import DataSet, DataSetVersion, LineageNode, Quality, WrittenFile
 from services.data.datasets.evolution import SchemaChange
+from services.data.datasets.layouts import Layout
 from services.data.datasets.quality import ColumnQuality
 from services.data.datasets.store.definitions import data_set, file, version
 from services.data.schema import Column
@@ -18,6 +19,7 @@ from services.kit.db import within
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
 
 _COLUMNS, _QUALITY = TypeAdapter(tuple[Column, ...]), TypeAdapter(Quality)
+_LAYOUT = TypeAdapter(Layout | None)
 _PARENTS = TypeAdapter(tuple[LineageNode, ...])
 # Of a version, without what only the next one reads.
 LIGHT = [column for column in version.c if column.name != "sketches"]
@@ -62,6 +64,7 @@ def data_set_of(row: Row[Any]) -> DataSet:
     kept = row._asdict()
     values = {name: kept[name] for name in DataSet.__dataclass_fields__}
     values["refused_changes"] = tuple(map(SchemaChange, row.refused_changes))
+    values["layout"] = _LAYOUT.validate_python(row.layout)
     return DataSet(**values | {"masked_columns": tuple(row.masked_columns)})
 
 
@@ -91,6 +94,7 @@ def version_from(row: Row[Any]) -> DataSetVersion:
             "columns": _COLUMNS.validate_python(row.columns),
             "quality": _QUALITY.validate_python(row.quality),
             "parents": _PARENTS.validate_python(row.parents),
+            "layout": _LAYOUT.validate_python(row.layout),
         }
     )
 
@@ -110,6 +114,7 @@ def row_of(made: DataSetVersion) -> dict[str, Any]:
         "quality": _QUALITY.dump_python(replace(made.quality, columns=tuple(bare)), mode="json"),
         "sketches": {quality.column: quality.sketch for quality in made.quality.columns},
         "parents": _PARENTS.dump_python(made.parents, mode="json"),
+        "layout": _LAYOUT.dump_python(made.layout, mode="json"),
     }
 
 
@@ -124,7 +129,7 @@ def files_of(
     first = found.version if quarantine else found.first_version
     here = within(file, scope) & (file.c.data_set == found.data_set) & (file.c.quarantine == quarantine)
     here &= file.c.version.between(first, found.version)
-    query = select(file.c.path, file.c.rows, file.c.bytes, file.c.digest).where(here)
+    query = select(file.c.path, file.c.rows, file.c.bytes, file.c.digest, file.c.partition).where(here)
     query = query.order_by(file.c.version, file.c.position)
     return tuple(WrittenFile(*row) for row in connection.execute(query))
 
