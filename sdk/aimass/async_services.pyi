@@ -578,6 +578,22 @@ class AsyncFeatureViews:
     ) -> feature_views_pb2.ReadFeaturesResponse:
         """Reads the newest features of entities by their keys."""
 
+    async def join_features(
+        self,
+        *,
+        output: str,
+        data_set: str,
+        event_time: str,
+        views: Sequence[feature_views_pb2.JoinedView | Fields],
+        data_set_version: int | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[feature_views_pb2.FeatureJoin]:
+        """Joins features to rows as they were known at the time of each row: of each view the newest row of its
+        entity with an event time that is not later, and not older than the view's time to live; NULL where there is
+        none."""
+
     async def delete_feature_view(
         self, *, feature_view: str, etag: str, timeout: Seconds = ...
     ) -> feature_views_pb2.FeatureView:

@@ -598,6 +598,23 @@ class FeatureViews:
         """Reads the newest features of entities by their keys. failed_precondition: the view was never materialised.
         forbidden: a feature is masked for the caller. limit_exceeded: the answer would be larger than 3 MiB."""
 
+    def join_features(
+        self,
+        *,
+        output: str,
+        data_set: str,
+        event_time: str,
+        views: Sequence[feature_views_pb2.JoinedView | Fields],
+        data_set_version: int | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[feature_views_pb2.FeatureJoin]:
+        """Joins features to rows as they were known at the time of each row: of each view the newest row of its
+        entity with an event time that is not later, and not older than the view's time to live; NULL where there is
+        none. Writes a version of the data set `output`. Ends with a FeatureJoin. forbidden: a column is masked for
+        the caller."""
+
     def delete_feature_view(
         self, *, feature_view: str, etag: str, timeout: Seconds = ...
     ) -> feature_views_pb2.FeatureView:

@@ -34,6 +34,9 @@ from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.service import Extractions
 from services.data.extractions.store import ExtractionStore
 from services.data.extractions.wire import extraction_to_wire
+from services.data.feature_joins.runner import JoinRunner
+from services.data.feature_joins.service import FeatureJoins
+from services.data.feature_joins.store import JoinStore
 from services.data.feature_views.api import FeatureViewsApi
 from services.data.feature_views.covering import Covers
 from services.data.feature_views.reading import Reading
@@ -222,10 +225,11 @@ def _feature_views(
     runner = Materialiser(database, store, rows, data_sets, covers, runtime.blobs, around, limits)
     views = FeatureViews(store, rows, data_sets, runner, runtime.now)
     reading = Reading(store, rows, data_sets, covers, runtime.now)
-    api = FeatureViewsApi(views, reading, runtime.now)
-    return _Added(
-        {"aimass.v1.FeatureViews": api}, {"feature-views": views.kept}, [runner.resume], [rows.close], [covers.forget]
-    )
+    join_store = JoinStore(database)
+    joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)
+    joins = FeatureJoins(join_store, views, data_sets, joiner, runtime.now)
+    api, start = FeatureViewsApi(views, reading, joins, runtime.now), [runner.resume, joiner.resume]
+    return _Added({"aimass.v1.FeatureViews": api}, {"feature-views": views.kept}, start, [rows.close], [covers.forget])
 
 
 def _pipelines(

@@ -45,7 +45,7 @@ class Config(Settings):
     # Time and memory of one fitting of a feature set; one runs at a time.
     fitting_seconds: float = Field(3600.0, gt=0)
     fitting_memory_mib: int = Field(4096, gt=0)
-    # Time and memory of one materialisation of a feature view; one runs at a time.
+    # Time and memory of one materialisation of a feature view, or one join of features; one of each runs at a time.
     materialisation_seconds: float = Field(3600.0, gt=0)
     materialisation_memory_mib: int = Field(2048, gt=0)
     # Time and memory of one run of a series set; one runs at a time.

@@ -90,6 +90,12 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     },
     "CreateFeatureView": lambda of: {"feature_view": of("feature_view"), "definition": view_of(of("data_set"))},
     "CreateFeatureViewVersion": lambda of: {"definition": view_of(of("data_set"))},
+    "JoinFeatures": lambda of: {
+        "output": f"{MARK}-joined",
+        "data_set": of("data_set"),
+        "event_time": "day",
+        "views": [{"feature_view": of("feature_view"), "prefix": "now_"}],
+    },
     "ReadFeatures": lambda of: {"keys": [{"values": [1]}]},
     "CreateSeriesSet": lambda of: {
         "series_set": of("series_set"),

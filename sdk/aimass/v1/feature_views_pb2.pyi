@@ -679,6 +679,153 @@ class ReadFeaturesResponse(_message.Message):
 Global___ReadFeaturesResponse: _TypeAlias = ReadFeaturesResponse  # noqa: Y015
 
 @_typing.final
+class JoinedView(_message.Message):
+    """The features of one view that are joined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_VIEW_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
+    feature_view: _builtins.str
+    version: _builtins.int
+    """The version that is read, or the newest, if unset."""
+    prefix: _builtins.str
+    """What stands before their names in the output."""
+    data_set_version: _builtins.int
+    """The version of the view's data set; the newest if unset."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns of the rows with the values of the view's keys, in their order; those of the same names if empty."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The features to join; all if empty."""
+
+    def __init__(
+        self,
+        *,
+        feature_view: _builtins.str = ...,
+        version: _builtins.int = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        prefix: _builtins.str = ...,
+        data_set_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "data_set_version",
+        b"data_set_version",
+        "feature_view",
+        b"feature_view",
+        "features",
+        b"features",
+        "keys",
+        b"keys",
+        "prefix",
+        b"prefix",
+        "version",
+        b"version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinedView: _TypeAlias = JoinedView  # noqa: Y015
+
+@_typing.final
+class JoinFeaturesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    output: _builtins.str
+    """The data set that is written."""
+    data_set: _builtins.str
+    """The rows to join features to."""
+    data_set_version: _builtins.int
+    """The newest if unset."""
+    event_time: _builtins.str
+    """Their column with the time for which features are wanted, of times or dates."""
+    cpu_seconds: _builtins.int
+    """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas; work that uses it up fails with limit_exceeded."""
+    @_builtins.property
+    def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinedView]: ...
+    def __init__(
+        self,
+        *,
+        output: _builtins.str = ...,
+        data_set: _builtins.str = ...,
+        data_set_version: _builtins.int = ...,
+        event_time: _builtins.str = ...,
+        views: _abc.Iterable[Global___JoinedView] | None = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds",
+        b"cpu_seconds",
+        "data_set",
+        b"data_set",
+        "data_set_version",
+        b"data_set_version",
+        "event_time",
+        b"event_time",
+        "output",
+        b"output",
+        "views",
+        b"views",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinFeaturesRequest: _TypeAlias = JoinFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class FeatureJoin(_message.Message):
+    """What a join came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    output: _builtins.str
+    version: _builtins.int
+    """The version of the output that it has added."""
+    rows: _builtins.int
+    @_builtins.property
+    def found(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many of them found a row of each view, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        output: _builtins.str = ...,
+        version: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        found: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "found", b"found", "output", b"output", "rows", b"rows", "version", b"version"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureJoin: _TypeAlias = FeatureJoin  # noqa: Y015
+
+@_typing.final
 class DeleteFeatureViewRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -71,6 +71,11 @@ class FeatureViewsStub:
                 request_serializer=aimass_dot_v1_dot_feature__views__pb2.ReadFeaturesRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_feature__views__pb2.ReadFeaturesResponse.FromString,
                 _registered_method=True)
+        self.JoinFeatures = channel.unary_unary(
+                '/aimass.v1.FeatureViews/JoinFeatures',
+                request_serializer=aimass_dot_v1_dot_feature__views__pb2.JoinFeaturesRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.DeleteFeatureView = channel.unary_unary(
                 '/aimass.v1.FeatureViews/DeleteFeatureView',
                 request_serializer=aimass_dot_v1_dot_feature__views__pb2.DeleteFeatureViewRequest.SerializeToString,
@@ -140,6 +145,15 @@ class FeatureViewsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def JoinFeatures(self, request, context):
+        """Joins features to rows as they were known at the time of each row: of each view the newest row of its entity with an event
+        time that is not later, and not older than the view's time to live; NULL where there is none. Writes a version of the
+        data set `output`. Ends with a FeatureJoin. forbidden: a column is masked for the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteFeatureView(self, request, context):
         """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted.
         """
@@ -191,6 +205,11 @@ def add_FeatureViewsServicer_to_server(servicer, server):
                     servicer.ReadFeatures,
                     request_deserializer=aimass_dot_v1_dot_feature__views__pb2.ReadFeaturesRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_feature__views__pb2.ReadFeaturesResponse.SerializeToString,
+            ),
+            'JoinFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinFeatures,
+                    request_deserializer=aimass_dot_v1_dot_feature__views__pb2.JoinFeaturesRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
             ),
             'DeleteFeatureView': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteFeatureView,
@@ -393,6 +412,33 @@ class FeatureViews:
             '/aimass.v1.FeatureViews/ReadFeatures',
             aimass_dot_v1_dot_feature__views__pb2.ReadFeaturesRequest.SerializeToString,
             aimass_dot_v1_dot_feature__views__pb2.ReadFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.FeatureViews/JoinFeatures',
+            aimass_dot_v1_dot_feature__views__pb2.JoinFeaturesRequest.SerializeToString,
+            aimass_dot_v1_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,11 @@ class FeatureViewsStub:
     """Reads the newest features of entities by their keys. failed_precondition: the view was never materialised. forbidden: a
     feature is masked for the caller. limit_exceeded: the answer would be larger than 3 MiB.
     """
+    JoinFeatures: _grpc.UnaryUnaryMultiCallable[_feature_views_pb2.JoinFeaturesRequest, _operations_pb2.Operation]
+    """Joins features to rows as they were known at the time of each row: of each view the newest row of its entity with an event
+    time that is not later, and not older than the view's time to live; NULL where there is none. Writes a version of the
+    data set `output`. Ends with a FeatureJoin. forbidden: a column is masked for the caller.
+    """
     DeleteFeatureView: _grpc.UnaryUnaryMultiCallable[
         _feature_views_pb2.DeleteFeatureViewRequest, _feature_views_pb2.FeatureView
     ]
@@ -116,6 +121,11 @@ class FeatureViewsAsyncStub(FeatureViewsStub):
     ]  # type: ignore[assignment]
     """Reads the newest features of entities by their keys. failed_precondition: the view was never materialised. forbidden: a
     feature is masked for the caller. limit_exceeded: the answer would be larger than 3 MiB.
+    """
+    JoinFeatures: _aio.UnaryUnaryMultiCallable[_feature_views_pb2.JoinFeaturesRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Joins features to rows as they were known at the time of each row: of each view the newest row of its entity with an event
+    time that is not later, and not older than the view's time to live; NULL where there is none. Writes a version of the
+    data set `output`. Ends with a FeatureJoin. forbidden: a column is masked for the caller.
     """
     DeleteFeatureView: _aio.UnaryUnaryMultiCallable[
         _feature_views_pb2.DeleteFeatureViewRequest, _feature_views_pb2.FeatureView
@@ -194,6 +204,17 @@ class FeatureViewsServicer(metaclass=_abc_1.ABCMeta):
     ]:
         """Reads the newest features of entities by their keys. failed_precondition: the view was never materialised. forbidden: a
         feature is masked for the caller. limit_exceeded: the answer would be larger than 3 MiB.
+        """
+
+    @_abc_1.abstractmethod
+    def JoinFeatures(
+        self,
+        request: _feature_views_pb2.JoinFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Joins features to rows as they were known at the time of each row: of each view the newest row of its entity with an event
+        time that is not later, and not older than the view's time to live; NULL where there is none. Writes a version of the
+        data set `output`. Ends with a FeatureJoin. forbidden: a column is masked for the caller.
         """
 
     @_abc_1.abstractmethod

@@ -5,6 +5,8 @@ from datetime import datetime
 
 from aimass.v1 import feature_views_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
+from services.data.feature_joins.service import FeatureJoins
+from services.data.feature_joins.wire import wanted_from_wire
 from services.data.feature_views.reading import Reading
 from services.data.feature_views.service import FeatureViews
 from services.data.feature_views.wire import (
@@ -22,8 +24,8 @@ from services.kit.rpc import Call
 class FeatureViewsApi:
     """aimass.v1.FeatureViews."""
 
-    def __init__(self, views: FeatureViews, reading: Reading, now: Callable[[], datetime]) -> None:
-        self._views, self._reading, self._now = views, reading, now
+    def __init__(self, views: FeatureViews, reading: Reading, joins: FeatureJoins, now: Callable[[], datetime]) -> None:
+        self._views, self._reading, self._joins, self._now = views, reading, joins, now
 
     async def CreateFeatureView(self, request: pb.CreateFeatureViewRequest, call: Call) -> pb.FeatureView:
         once, definition = call.once(view_to_wire), definition_from_wire(request.definition)
@@ -63,6 +65,11 @@ class FeatureViewsApi:
             call.principal, request.feature_view, request.version, keys, list(request.features)
         )
         return rows_to_wire(*found)
+
+    async def JoinFeatures(self, request: pb.JoinFeaturesRequest, call: Call) -> Operation:
+        rows = (request.data_set, request.data_set_version, request.event_time)
+        wanted, budget = wanted_from_wire(request.views), CpuBudget(call.principal.id, request.cpu_seconds)
+        return await self._joins.join(call.principal, request.output, rows, wanted, call.once(), budget)
 
     async def DeleteFeatureView(self, request: pb.DeleteFeatureViewRequest, call: Call) -> pb.FeatureView:
         return view_to_wire(await self._views.delete(call.scope, request.feature_view, call.etag))

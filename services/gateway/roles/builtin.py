@@ -17,7 +17,7 @@ _VERBS = {
     "operator": frozenset(
         {
             *("infer", "push", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"),
-            "materialise",
+            *("materialise", "join"),
         }
     ),
     "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit", "tag", "restore"}),
