@@ -37,6 +37,10 @@ class _FileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileFormat
     """Each file is one JSON document: an object is one record, an array has a record in each element."""
     FILE_FORMAT_PARQUET: _FileFormat.ValueType  # 5
     """Apache Parquet."""
+    FILE_FORMAT_DOCUMENT: _FileFormat.ValueType  # 6
+    """Each file below a folder, or an upload, is one record about it, of at most 1 GiB: path, size, media_type by its first
+    bytes, digest, modify_time; of images width and height, of texts their first 4,096 characters (text).
+    """
 
 class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper): ...
 
@@ -48,6 +52,10 @@ FILE_FORMAT_JSON: FileFormat.ValueType  # 4
 """Each file is one JSON document: an object is one record, an array has a record in each element."""
 FILE_FORMAT_PARQUET: FileFormat.ValueType  # 5
 """Apache Parquet."""
+FILE_FORMAT_DOCUMENT: FileFormat.ValueType  # 6
+"""Each file below a folder, or an upload, is one record about it, of at most 1 GiB: path, size, media_type by its first
+bytes, digest, modify_time; of images width and height, of texts their first 4,096 characters (text).
+"""
 Global___FileFormat: _TypeAlias = FileFormat  # noqa: Y015
 
 class _FileCompression:

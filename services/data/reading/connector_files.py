@@ -75,7 +75,7 @@ class FilesConnector:
     @property
     def apart(self) -> bool:
         """Servers, and the library that parses Parquet, are trusted with a child's memory only."""
-        return self._source.remote or self._source.format is FileFormat.PARQUET
+        return self._source.remote or self._source.format in (FileFormat.PARQUET, FileFormat.DOCUMENT)
 
     def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
         """What extracts records with these fields."""

@@ -26,7 +26,7 @@ _SAME = {Encoding.DEFAULT: Encoding.UTF_8}
 
 def suggested(source: FilesSource, begin: bytes) -> FilesSource | None:
     """How a source would be described so that it fits these bytes, or None where it is, or nothing is known."""
-    if not begin:
+    if not begin or source.format is FileFormat.DOCUMENT:
         return None
     if begin.startswith(b"PAR1"):
         return _other(source, replace(_bare(source), format=FileFormat.PARQUET))

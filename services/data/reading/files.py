@@ -58,6 +58,10 @@ class LocalFiles:
 
 def _raw(file: BinaryIO) -> Raw:
     status = os.fstat(file.fileno())
-    stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
     inode, idle = f"{status.st_dev}:{status.st_ino}", lambda: time.time() - os.fstat(file.fileno()).st_mtime
-    return Raw(file, inode, status.st_size, stamp, idle=idle)
+    return Raw(file, inode, status.st_size, stamp_of(status), idle=idle)
+
+
+def stamp_of(status: os.stat_result) -> str:
+    """What changes when a file is written."""
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"

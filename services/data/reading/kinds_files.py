@@ -16,6 +16,7 @@ class FileFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     PARQUET = "parquet"
+    DOCUMENT = "document"
 
 
 _OF_FILES = {
@@ -23,6 +24,7 @@ _OF_FILES = {
     FileFormat.PARQUET: Records.FIELDS,
     FileFormat.JSON_LINES: Records.DOCUMENTS,
     FileFormat.JSON: Records.DOCUMENTS,
+    FileFormat.DOCUMENT: Records.DOCUMENTS,
     FileFormat.TEXT: Records.LINES,
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 from services.data.reading import lines, multiline, unpacking
+from services.data.reading.described import Described
 from services.data.reading.files import Files, Raw
 from services.data.reading.folders import Parts
 from services.data.reading.formats import Compression
@@ -52,8 +53,15 @@ class Opened:
         self._packed = content is not None
         self._ended = start.ended
         whole = lambda: content.whole if content else raw.complete  # noqa: E731
-        self.reader = reader(source, self._file, start, whole, self._settled)
+        self.reader = self._reader(start, whole)
         self.replaced = isinstance(self.reader, Documents) and self.reader.replaced
+
+    def _reader(self, start: Start, whole: Callable[[], bool]) -> Reader | Rows | Documents | Described:
+        if self._source.format is not FileFormat.DOCUMENT:
+            return reader(self._source, self._file, start, whole, self._settled)
+        before = start.state.digest if start.state else ""
+        upload = self._source.upload_digest
+        return Described(self._raw, upload or self._path, before, dated=not upload)
 
     def _settled(self, open_: bool) -> bool:
         if self._ended or self._packed or open_:
@@ -116,7 +124,7 @@ def beginning(files: Files, part: Parts) -> bytes:
 
 
 def _compression(source: FilesSource, raw: BinaryIO) -> Compression:
-    if source.format is FileFormat.PARQUET:
+    if source.format in (FileFormat.PARQUET, FileFormat.DOCUMENT):
         return Compression.NONE  # compressed inside
     return unpacking.compression(raw, source.compression)
 
@@ -127,7 +135,7 @@ def _content(source: FilesSource, raw: BinaryIO, path: str) -> tuple[BinaryIO, u
 
 def _head(source: FilesSource, file: BinaryIO, size: int) -> str:
     """The digest of the first bytes. Of Parquet also the last, which say what is in it; documents tell by records."""
-    if source.format is FileFormat.JSON:
+    if source.format in (FileFormat.JSON, FileFormat.DOCUMENT):
         return ""
     file.seek(0)
     digest = hashlib.sha256(file.read(size))

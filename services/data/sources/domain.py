@@ -63,6 +63,8 @@ def check(definition: Definition) -> None:
     _check_server(definition)
     if bool(definition.pattern) == bool(definition.upload_digest):
         raise InvalidValue("files need a pattern or the digest of an upload, and not both")
+    if definition.format is FileFormat.DOCUMENT and definition.remote:
+        raise InvalidValue("the format document is for files below a folder and for uploads")
     if definition.format is FileFormat.CSV:
         _check_dialect(definition)
     _check_records(definition)
