@@ -1137,7 +1137,7 @@ class AsyncRecipes:
         show_deleted: bool | None = ...,
         timeout: Seconds = ...,
     ) -> recipes_pb2.ListRecipesResponse:
-        """Lists recipes by name, each with its newest version, a page at a time."""
+        """Lists recipes by name, each with its newest version but without what that learned, a page at a time."""
 
     def iterate_recipes(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...

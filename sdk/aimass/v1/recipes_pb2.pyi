@@ -38,6 +38,10 @@ class _MissingMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Missing
     MISSING_METHOD_MEDIAN: _MissingMethod.ValueType  # 4
     MISSING_METHOD_MODE: _MissingMethod.ValueType  # 5
     """The most frequent value; of several, the smallest."""
+    MISSING_METHOD_REGRESSION: _MissingMethod.ValueType  # 6
+    """Of numbers: least squares on `predictors`; a predictor that is missing is taken for its mean."""
+    MISSING_METHOD_NEAREST: _MissingMethod.ValueType  # 7
+    """Of numbers: the mean of the `neighbors` rows that are nearest by `predictors`, each in its standard deviations, among 1,000 rows."""
 
 class MissingMethod(_MissingMethod, metaclass=_MissingMethodEnumTypeWrapper): ...
 
@@ -51,6 +55,10 @@ MISSING_METHOD_MEAN: MissingMethod.ValueType  # 3
 MISSING_METHOD_MEDIAN: MissingMethod.ValueType  # 4
 MISSING_METHOD_MODE: MissingMethod.ValueType  # 5
 """The most frequent value; of several, the smallest."""
+MISSING_METHOD_REGRESSION: MissingMethod.ValueType  # 6
+"""Of numbers: least squares on `predictors`; a predictor that is missing is taken for its mean."""
+MISSING_METHOD_NEAREST: MissingMethod.ValueType  # 7
+"""Of numbers: the mean of the `neighbors` rows that are nearest by `predictors`, each in its standard deviations, among 1,000 rows."""
 Global___MissingMethod: _TypeAlias = MissingMethod  # noqa: Y015
 
 class _OutlierMethod:
@@ -64,6 +72,10 @@ class _OutlierMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outlier
     """More than `threshold` (3 if unset) standard deviations from the mean."""
     OUTLIER_METHOD_IQR: _OutlierMethod.ValueType  # 2
     """More than `threshold` (1.5 if unset) interquartile ranges below the first or above the third quartile."""
+    OUTLIER_METHOD_FOREST: _OutlierMethod.ValueType  # 3
+    """Rows that an isolation forest over all `columns` tells apart soonest: as many of those that it learns from as `fraction` says. A
+    missing value is taken for the median. Not with OUTLIER_ACTION_CLIP; the mark is a column `row_outlier`.
+    """
 
 class OutlierMethod(_OutlierMethod, metaclass=_OutlierMethodEnumTypeWrapper): ...
 
@@ -72,6 +84,10 @@ OUTLIER_METHOD_Z_SCORE: OutlierMethod.ValueType  # 1
 """More than `threshold` (3 if unset) standard deviations from the mean."""
 OUTLIER_METHOD_IQR: OutlierMethod.ValueType  # 2
 """More than `threshold` (1.5 if unset) interquartile ranges below the first or above the third quartile."""
+OUTLIER_METHOD_FOREST: OutlierMethod.ValueType  # 3
+"""Rows that an isolation forest over all `columns` tells apart soonest: as many of those that it learns from as `fraction` says. A
+missing value is taken for the median. Not with OUTLIER_ACTION_CLIP; the mark is a column `row_outlier`.
+"""
 Global___OutlierMethod: _TypeAlias = OutlierMethod  # noqa: Y015
 
 class _OutlierAction:
@@ -178,21 +194,42 @@ class FillMissing(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    PREDICTORS_FIELD_NUMBER: _builtins.int
+    NEIGHBORS_FIELD_NUMBER: _builtins.int
     method: Global___MissingMethod.ValueType
     value: _builtins.str
     """For MISSING_METHOD_CONSTANT, as text."""
+    neighbors: _builtins.int
+    """For MISSING_METHOD_NEAREST: 5 if unset, at most 100."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def predictors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For MISSING_METHOD_REGRESSION and _NEAREST: other columns of numbers."""
+
     def __init__(
         self,
         *,
         columns: _abc.Iterable[_builtins.str] | None = ...,
         method: Global___MissingMethod.ValueType = ...,
         value: _builtins.str = ...,
+        predictors: _abc.Iterable[_builtins.str] | None = ...,
+        neighbors: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "method", b"method", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "columns",
+        b"columns",
+        "method",
+        b"method",
+        "neighbors",
+        b"neighbors",
+        "predictors",
+        b"predictors",
+        "value",
+        b"value",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,10 +245,13 @@ class HandleOutliers(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
     method: Global___OutlierMethod.ValueType
     action: Global___OutlierAction.ValueType
     threshold: _builtins.float
-    """Above 0."""
+    """Above 0. For OUTLIER_METHOD_Z_SCORE and _IQR."""
+    fraction: _builtins.float
+    """For OUTLIER_METHOD_FOREST: 0.01 if unset, below 0.5."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of numbers."""
@@ -223,11 +263,21 @@ class HandleOutliers(_message.Message):
         method: Global___OutlierMethod.ValueType = ...,
         action: Global___OutlierAction.ValueType = ...,
         threshold: _builtins.float = ...,
+        fraction: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "action", b"action", "columns", b"columns", "method", b"method", "threshold", b"threshold"
+        "action",
+        b"action",
+        "columns",
+        b"columns",
+        "fraction",
+        b"fraction",
+        "method",
+        b"method",
+        "threshold",
+        b"threshold",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
@@ -348,6 +398,225 @@ class ConvertType(_message.Message):
 Global___ConvertType: _TypeAlias = ConvertType  # noqa: Y015
 
 @_typing.final
+class NormalizeUnits(_message.Message):
+    """A measure becomes a number in one unit; rows with a text that is no measure are quarantined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ASSUMED_UNIT_FIELD_NUMBER: _builtins.int
+    UNIT_COLUMN_FIELD_NUMBER: _builtins.int
+    DECIMAL_SIGN_FIELD_NUMBER: _builtins.int
+    THOUSANDS_SIGN_FIELD_NUMBER: _builtins.int
+    unit: _builtins.str
+    """Of masses: mg g kg t oz lb st; lengths: mm cm m km in ft yd mi nmi; volumes: ml cl l m3 gal; durations: us ms s min h d w; bytes: B kB
+    MB GB TB KiB MiB GiB TiB; temperatures: C F K; speeds: m/s km/h mph kn; shares: 1 % permille ppm.
+    """
+    assumed_unit: _builtins.str
+    """Of numbers that say none; they are none if unset."""
+    unit_column: _builtins.str
+    """Of columns of numbers: a column of texts with the unit of each. It is not changed."""
+    decimal_sign: _builtins.str
+    thousands_sign: _builtins.str
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of texts such as `12.5 lb`, `1h 30m`, or of numbers."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        unit: _builtins.str = ...,
+        assumed_unit: _builtins.str = ...,
+        unit_column: _builtins.str = ...,
+        decimal_sign: _builtins.str = ...,
+        thousands_sign: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "assumed_unit",
+        b"assumed_unit",
+        "columns",
+        b"columns",
+        "decimal_sign",
+        b"decimal_sign",
+        "thousands_sign",
+        b"thousands_sign",
+        "unit",
+        b"unit",
+        "unit_column",
+        b"unit_column",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NormalizeUnits: _TypeAlias = NormalizeUnits  # noqa: Y015
+
+@_typing.final
+class CorrectTimeZone(_message.Message):
+    """Timestamps that were written as the local time of a zone and taken for UTC become UTC. One that was there twice is taken for the
+    earlier one; the row of one that was never there is quarantined.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    zone: _builtins.str
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of timestamps."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectTimeZone: _TypeAlias = CorrectTimeZone  # noqa: Y015
+
+@_typing.final
+class RepairEncoding(_message.Message):
+    """Texts in UTF-8 that were read as ISO 8859-1 or windows-1252 are read again, twice where it happened twice. Only where all
+    letters that are not ASCII form UTF-8, and one of its bytes is no letter: others are as they were.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of texts; all such columns if unset."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairEncoding: _TypeAlias = RepairEncoding  # noqa: Y015
+
+@_typing.final
+class Spelling(_message.Message):
+    """A spelling and the one that stands for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spelling: _TypeAlias = Spelling  # noqa: Y015
+
+@_typing.final
+class UnifySpellings(_message.Message):
+    """Spellings of one category become the most frequent one. Learned are spellings that differ by case, spaces, accents and
+    punctuation, and rare ones (less than 5 times, or 1 % of the rows) that differ from a frequent one by a letter, or two of more than
+    eight; digits never differ. Two frequent ones are never merged: a note names them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    ONLY_MAPPING_FIELD_NUMBER: _builtins.int
+    only_mapping: _builtins.bool
+    """Learn nothing."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of texts."""
+
+    @_builtins.property
+    def mapping(self) -> _containers.RepeatedCompositeFieldContainer[Global___Spelling]:
+        """Comes first."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        mapping: _abc.Iterable[Global___Spelling] | None = ...,
+        only_mapping: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "columns", b"columns", "mapping", b"mapping", "only_mapping", b"only_mapping"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnifySpellings: _TypeAlias = UnifySpellings  # noqa: Y015
+
+@_typing.final
+class SmoothNoise(_message.Message):
+    """Numbers become the median of the values around them; those that are missing stay so and do not count. Whole numbers are
+    rounded, halves to even.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    CENTERED_FIELD_NUMBER: _builtins.int
+    window: _builtins.int
+    """Of how many rows, from 2 to 1,000."""
+    order: _builtins.str
+    """Of numbers, dates or timestamps. Rows without a value in it, or in a key, are as they were."""
+    centered: _builtins.bool
+    """The row is in the middle of its window: it knows later ones. Else it is the last."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of numbers."""
+
+    @_builtins.property
+    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rows with the same values in these columns are one series."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        window: _builtins.int = ...,
+        order: _builtins.str = ...,
+        key: _abc.Iterable[_builtins.str] | None = ...,
+        centered: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "centered", b"centered", "columns", b"columns", "key", b"key", "order", b"order", "window", b"window"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SmoothNoise: _TypeAlias = SmoothNoise  # noqa: Y015
+
+@_typing.final
 class CleaningStep(_message.Message):
     """One step. What it quarantines or counts has its name in the quality report."""
 
@@ -359,6 +628,11 @@ class CleaningStep(_message.Message):
     FILL_MISSING_FIELD_NUMBER: _builtins.int
     OUTLIERS_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    SPELLINGS_FIELD_NUMBER: _builtins.int
+    SMOOTH_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     @_builtins.property
     def find_missing(self) -> Global___FindMissing: ...
@@ -370,6 +644,16 @@ class CleaningStep(_message.Message):
     def outliers(self) -> Global___HandleOutliers: ...
     @_builtins.property
     def duplicates(self) -> Global___RemoveDuplicates: ...
+    @_builtins.property
+    def units(self) -> Global___NormalizeUnits: ...
+    @_builtins.property
+    def time_zone(self) -> Global___CorrectTimeZone: ...
+    @_builtins.property
+    def encoding(self) -> Global___RepairEncoding: ...
+    @_builtins.property
+    def spellings(self) -> Global___UnifySpellings: ...
+    @_builtins.property
+    def smooth(self) -> Global___SmoothNoise: ...
     def __init__(
         self,
         *,
@@ -379,12 +663,19 @@ class CleaningStep(_message.Message):
         fill_missing: Global___FillMissing | None = ...,
         outliers: Global___HandleOutliers | None = ...,
         duplicates: Global___RemoveDuplicates | None = ...,
+        units: Global___NormalizeUnits | None = ...,
+        time_zone: Global___CorrectTimeZone | None = ...,
+        encoding: Global___RepairEncoding | None = ...,
+        spellings: Global___UnifySpellings | None = ...,
+        smooth: Global___SmoothNoise | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "convert",
         b"convert",
         "duplicates",
         b"duplicates",
+        "encoding",
+        b"encoding",
         "fill_missing",
         b"fill_missing",
         "find_missing",
@@ -393,6 +684,14 @@ class CleaningStep(_message.Message):
         b"kind",
         "outliers",
         b"outliers",
+        "smooth",
+        b"smooth",
+        "spellings",
+        b"spellings",
+        "time_zone",
+        b"time_zone",
+        "units",
+        b"units",
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -400,6 +699,8 @@ class CleaningStep(_message.Message):
         b"convert",
         "duplicates",
         b"duplicates",
+        "encoding",
+        b"encoding",
         "fill_missing",
         b"fill_missing",
         "find_missing",
@@ -408,12 +709,29 @@ class CleaningStep(_message.Message):
         b"kind",
         "outliers",
         b"outliers",
+        "smooth",
+        b"smooth",
+        "spellings",
+        b"spellings",
         "step",
         b"step",
+        "time_zone",
+        b"time_zone",
+        "units",
+        b"units",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal[
-        "find_missing", "convert", "fill_missing", "outliers", "duplicates"
+        "find_missing",
+        "convert",
+        "fill_missing",
+        "outliers",
+        "duplicates",
+        "units",
+        "time_zone",
+        "encoding",
+        "spellings",
+        "smooth",
     ]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
@@ -422,7 +740,7 @@ Global___CleaningStep: _TypeAlias = CleaningStep  # noqa: Y015
 
 @_typing.final
 class LearnedValue(_message.Message):
-    """What a step learned of a column: `mean` `12.5`."""
+    """What a step learned of a column: `mean` `12.5`; of spellings, one and what stands for it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

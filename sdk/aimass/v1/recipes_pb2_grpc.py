@@ -118,7 +118,7 @@ class RecipesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRecipes(self, request, context):
-        """Lists recipes by name, each with its newest version, a page at a time.
+        """Lists recipes by name, each with its newest version but without what that learned, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

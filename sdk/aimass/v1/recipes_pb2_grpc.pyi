@@ -43,7 +43,7 @@ class RecipesStub:
     GetRecipe: _grpc.UnaryUnaryMultiCallable[_recipes_pb2.GetRecipeRequest, _recipes_pb2.Recipe]
     """Returns a recipe with one version; the newest if unset."""
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_recipes_pb2.ListRecipesRequest, _recipes_pb2.ListRecipesResponse]
-    """Lists recipes by name, each with its newest version, a page at a time."""
+    """Lists recipes by name, each with its newest version but without what that learned, a page at a time."""
     RunRecipe: _grpc.UnaryUnaryMultiCallable[_recipes_pb2.RunRecipeRequest, _operations_pb2.Operation]
     """Runs a version of a recipe on a version of its data set. Ends with a RecipeRun. in_progress: another run of it is not over.
     forbidden: columns of the data set are masked for the caller.
@@ -78,7 +78,7 @@ class RecipesAsyncStub(RecipesStub):
     GetRecipe: _aio.UnaryUnaryMultiCallable[_recipes_pb2.GetRecipeRequest, _recipes_pb2.Recipe]  # type: ignore[assignment]
     """Returns a recipe with one version; the newest if unset."""
     ListRecipes: _aio.UnaryUnaryMultiCallable[_recipes_pb2.ListRecipesRequest, _recipes_pb2.ListRecipesResponse]  # type: ignore[assignment]
-    """Lists recipes by name, each with its newest version, a page at a time."""
+    """Lists recipes by name, each with its newest version but without what that learned, a page at a time."""
     RunRecipe: _aio.UnaryUnaryMultiCallable[_recipes_pb2.RunRecipeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Runs a version of a recipe on a version of its data set. Ends with a RecipeRun. in_progress: another run of it is not over.
     forbidden: columns of the data set are masked for the caller.
@@ -134,7 +134,7 @@ class RecipesServicer(metaclass=_abc_1.ABCMeta):
         request: _recipes_pb2.ListRecipesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recipes_pb2.ListRecipesResponse, _abc.Awaitable[_recipes_pb2.ListRecipesResponse]]:
-        """Lists recipes by name, each with its newest version, a page at a time."""
+        """Lists recipes by name, each with its newest version but without what that learned, a page at a time."""
 
     @_abc_1.abstractmethod
     def RunRecipe(

@@ -12,10 +12,16 @@ from services.data.arrow import arrow_schema, fit
 from services.data.cleaning.changes import Report
 from services.data.cleaning.converting import Converting
 from services.data.cleaning.filling import Filling, Finding
+from services.data.cleaning.forest import Forest
+from services.data.cleaning.kinds import Columns, FillMissing, Method, Outliers
+from services.data.cleaning.measuring import Measuring, Zoning
+from services.data.cleaning.modelling import Modelling
 from services.data.cleaning.operators import ROW, Array, Json, Operator
 from services.data.cleaning.outlying import Outlying
 from services.data.cleaning.repeated import Repeated
-from services.data.cleaning.steps import Columns, Step
+from services.data.cleaning.rolling import Smoothing
+from services.data.cleaning.steps import Step
+from services.data.cleaning.texts import Repairing, Unifying
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child
 
@@ -26,7 +32,13 @@ _OPERATORS: dict[str, Any] = {
     "fill_missing": Filling,
     "outliers": Outlying,
     "duplicates": Repeated,
+    "units": Measuring,
+    "time_zone": Zoning,
+    "encoding": Repairing,
+    "spellings": Unifying,
+    "smooth": Smoothing,
 }
+
 # Of a row that is in the result, and of one that is a duplicate; others have the place of their reason, from 1.
 _KEPT, _DUPLICATE = 0, -1
 
@@ -114,7 +126,7 @@ class Chain:
         stage: Source | Written = self.source
         for index, step in enumerate(self._steps):
             self._child.progress({"progress": index / (len(self._steps) + 1), "message": f"the step {step.step}"})
-            operator: Operator[Any] = _OPERATORS[step.word](step.kind, self.columns)
+            operator = _operator(step, self.columns)
             if learned is not None and operator.learns:
                 operator.state = learned[index]["state"]
             if operator.whole or (operator.learns and learned is None):
@@ -210,3 +222,13 @@ def _numbered(table: Any, first: int) -> Any:
 
     numbers = pa.array(np.arange(first, first + table.num_rows, dtype=np.int64))
     return table.append_column(pa.field(ROW, pa.int64(), False), numbers)
+
+
+def _operator(step: Step, columns: Columns) -> Operator[Any]:
+    found = _OPERATORS[step.word]
+    if isinstance(step.kind, FillMissing) and step.kind.modelled:
+        found = Modelling
+    elif isinstance(step.kind, Outliers) and step.kind.method == Method.FOREST:
+        found = Forest
+    operator: Operator[Any] = found(step.kind, columns)
+    return operator

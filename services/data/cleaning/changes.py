@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.data.cleaning.kinds import Columns
 from services.data.cleaning.operators import ROW, Json, missing
-from services.data.cleaning.steps import Columns
 from services.data.datasets.rows import to_values
 
 _EXAMPLES = 5  # of a column

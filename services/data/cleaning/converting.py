@@ -8,8 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from services.data.arrow import arrow_type
+from services.data.cleaning.kinds import FALSE_TEXTS, TRUE_TEXTS, Convert
 from services.data.cleaning.operators import Applied, Operator, mask, replaced
-from services.data.cleaning.steps import FALSE_TEXTS, TRUE_TEXTS, Convert
 from services.data.reading.values import Misfit, Value, parse
 from services.data.schema import ColumnType
 
@@ -34,18 +34,18 @@ class Converting(Operator[Convert]):
         return done
 
 
-def read_texts(texts: Any, read: Parse, kind: Any) -> Any:
-    """What each text is as an Arrow type; NULL where it is none."""
+def read_texts(texts: Any, read: Callable[[str], Any], kind: Any, empty: bool = False) -> Any:
+    """What each text is as an Arrow type; NULL where it is none. With `empty`, the empty text may be one."""
     import pyarrow as pa
 
     coded = texts.combine_chunks().dictionary_encode()
-    known = [_read(text, read) for text in coded.dictionary.to_pylist()]
+    known = [_read(text, read, empty) for text in coded.dictionary.to_pylist()]
     return pa.chunked_array([pa.array(known, kind).take(coded.indices)], kind)
 
 
-def _read(text: str, read: Parse) -> Value:
+def _read(text: str, read: Callable[[str], Any], empty: bool) -> Any:
     text = text.strip()
-    if not 0 < len(text) <= _LONGEST:
+    if len(text) > _LONGEST or not (text or empty):
         return None
     try:
         return read(text)

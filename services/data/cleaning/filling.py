@@ -4,6 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from services.data.cleaning.kinds import MISSING_TEXTS, Columns, FillMissing, FindMissing, Method
 from services.data.cleaning.operators import (
     Applied,
     Array,
@@ -19,7 +20,6 @@ from services.data.cleaning.operators import (
     to_state,
     whole_numbers,
 )
-from services.data.cleaning.steps import MISSING_TEXTS, Columns, FillMissing, FindMissing, Method
 from services.data.reading.values import parse
 from services.data.schema import Column, ColumnType
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from services.data.cleaning.steps import Columns, Kind
+from services.data.cleaning.kinds import Columns, Kind
 from services.data.datasets.statistics import timestamps
 from services.data.schema import Column, ColumnType
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.data.cleaning.kinds import Action, Method, Outliers, mark_of
 from services.data.cleaning.operators import (
     Applied,
     Array,
@@ -12,7 +13,6 @@ from services.data.cleaning.operators import (
     mask,
     replaced,
 )
-from services.data.cleaning.steps import Action, Method, Outliers, mark_of
 from services.data.schema import ColumnType
 
 _SIGMAS, _RANGES = 3.0, 1.5

@@ -1,9 +1,10 @@
 """Whether steps make sense, by themselves and for the columns of a table. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from services.data.cleaning.steps import Columns, Kind, Outliers, Step, mark_of
+from services.data.cleaning.kinds import Columns, FillMissing, Kind, Outliers
+from services.data.cleaning.steps import Step
 from services.data.schema import Column
 from services.kit.errors import InvalidValue, Violation
 
@@ -48,15 +49,16 @@ def planned(steps: Sequence[Step], columns: Sequence[Column], at: str = "/steps"
     return tuple(known.values())
 
 
-def origins(steps: Sequence[Step], columns: Sequence[Column]) -> dict[str, str]:
-    """The column that each column of the result is made of, which has the same name, or is marked by it."""
-    found, known = dict[str, str](), planned(steps, columns)
-    marks = {mark_of(name): name for step in steps if isinstance(step.kind, Outliers) for name in step.kind.columns}
-    for column in known:
-        name = column.name
-        while name not in {one.name for one in columns} and name in marks:
-            name = marks[name]
-        found[column.name] = name
+def origins(steps: Sequence[Step], columns: Sequence[Column]) -> dict[str, tuple[str, ...]]:
+    """The columns that each column of the result is made of: its own, those that it marks, what predicts it."""
+    found: dict[str, tuple[str, ...]] = {column.name: (column.name,) for column in columns}
+    for step in steps:
+        made: Mapping[str, tuple[str, ...]] = {}
+        if isinstance(step.kind, Outliers):
+            made = step.kind.marks
+        elif isinstance(step.kind, FillMissing):
+            made = {name: (name, *step.kind.predictors) for name in step.kind.columns}
+        found |= {name: tuple(dict.fromkeys(one for of in read for one in found[of])) for name, read in made.items()}
     return found
 
 

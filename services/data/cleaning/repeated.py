@@ -7,8 +7,8 @@ each row, and the keys of rows that may be duplicates.
 from datetime import UTC, date, datetime
 from typing import Any
 
+from services.data.cleaning.kinds import Duplicates
 from services.data.cleaning.operators import Applied, Array, Operator, Rows, whole_numbers
-from services.data.cleaning.steps import Duplicates
 from services.data.datasets.statistics import hashes
 from services.data.schema import Column, ColumnType
 

@@ -54,7 +54,7 @@ class CleaningRunner(LeasedWork[Run]):
         cleaned = Cleaned.of(new.notes)
 
         def effects(connection: Any, made: DataSetVersion) -> None:
-            self._data_sets.mask_as(connection, scope, run.data_set, made, new.notes["origins"])
+            self._data_sets.mask_as(connection, scope, run.data_set, run.output, new.notes["origins"])
             self._store.succeed(connection, scope, run.run, made.version, cleaned, made.create_time, run_to_wire)
 
         await self._data_sets.commit(scope, new, effects)

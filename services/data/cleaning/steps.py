@@ -1,216 +1,12 @@
-"""The steps of recipes: what each says, which columns it takes, and which it leaves. Pure."""
+"""The steps of recipes, as they are stored and handed to children. Pure."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from services.data.reading.values import Misfit, parse
-from services.data.schema import Column, ColumnType
-from services.kit.errors import Violation
-
-NUMBERS = (ColumnType.INT64, ColumnType.DOUBLE)
-ORDERED = (*NUMBERS, ColumnType.TIMESTAMP, ColumnType.DATE)
-TEXTS = (ColumnType.STRING,)
-MISSING_TEXTS = ("", "-", "n/a", "na", "nan", "none", "null", "?")
-TRUE_TEXTS, FALSE_TEXTS = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")
-# Columns by name, in their order.
-Columns = Mapping[str, Column]
-
-
-class Method(StrEnum):
-    """How a missing value is filled, and how outliers are told."""
-
-    QUARANTINE = "quarantine"
-    CONSTANT = "constant"
-    MEAN = "mean"
-    MEDIAN = "median"
-    MODE = "mode"
-    Z_SCORE = "z_score"
-    IQR = "iqr"
-
-
-class Action(StrEnum):
-    """What is done with an outlier."""
-
-    MARK = "mark"
-    CLIP = "clip"
-    QUARANTINE = "quarantine"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a kind of step says."""
-
-    def read(self, columns: Columns) -> tuple[str, ...]:
-        """The columns that it is about."""
-        return tuple(columns)
-
-    def named(self) -> Iterator[tuple[str, str, tuple[ColumnType, ...]]]:
-        """The columns that it names, each with its place and the types that it may have."""
-        return iter(())
-
-    def wrong(self) -> Iterator[Violation]:
-        """Rules that it breaks by itself, with places below it."""
-        return iter(())
-
-    def unfit(self, columns: Columns) -> Iterator[Violation]:
-        """Rules that it breaks for a table with these columns; those that it names are there and have their types."""
-        return iter(())
-
-    def after(self, columns: Columns) -> dict[str, Column]:
-        """The columns of what it makes."""
-        return dict(columns)
-
-
-@dataclass(frozen=True)
-class OfColumns(Kind):
-    """A kind that does the same to some columns. `types` are those that they may have."""
-
-    types: ClassVar[tuple[ColumnType, ...]] = tuple(ColumnType)
-    columns: tuple[str, ...] = ()
-
-    def read(self, columns: Columns) -> tuple[str, ...]:
-        """All that it can take where it names none."""
-        return self.columns or tuple(name for name, column in columns.items() if column.type in self.types)
-
-    def named(self) -> Iterator[tuple[str, str, tuple[ColumnType, ...]]]:
-        for index, name in enumerate(self.columns):
-            yield f"columns/{index}", name, self.types
-
-    def wrong(self) -> Iterator[Violation]:
-        for index, name in enumerate(self.columns):
-            if name in self.columns[:index]:
-                yield Violation(f"columns/{index}", "is there twice")
-
-
-@dataclass(frozen=True)
-class FindMissing(OfColumns):
-    """Texts that mean that a value is missing."""
-
-    types = TEXTS
-    texts: tuple[str, ...] = ()
-
-    def after(self, columns: Columns) -> dict[str, Column]:
-        return nullable(columns, self.read(columns))
-
-
-@dataclass(frozen=True)
-class FillMissing(OfColumns):
-    """What stands for a missing value."""
-
-    method: str = ""
-    value: str = ""
-
-    def wrong(self) -> Iterator[Violation]:
-        yield from super().wrong()
-        if self.value and self.method != Method.CONSTANT:
-            yield Violation("value", "must not be set: it is of another method")
-
-    def unfit(self, columns: Columns) -> Iterator[Violation]:
-        if self.method in (Method.MEAN, Method.MEDIAN):
-            for index, name in enumerate(self.columns):
-                if columns[name].type not in ORDERED:
-                    yield Violation(f"columns/{index}", f"must hold numbers, dates or timestamps for a {self.method}")
-        if self.method == Method.CONSTANT:
-            for name in self.columns:
-                if not keeps_constant(self.value, columns[name].type):
-                    yield Violation("value", f"must be a {columns[name].type}, as {name} holds")
-
-
-@dataclass(frozen=True)
-class Outliers(OfColumns):
-    """Values that are far from the others."""
-
-    types = NUMBERS
-    method: str = ""
-    action: str = ""
-    threshold: float = 0.0
-
-    def wrong(self) -> Iterator[Violation]:
-        yield from super().wrong()
-        if not 0 <= self.threshold <= 1e6:
-            yield Violation("threshold", "must lie between 0 and 1,000,000")
-
-    def unfit(self, columns: Columns) -> Iterator[Violation]:
-        for index, name in enumerate(self.columns if self.action == Action.MARK else ()):
-            if mark_of(name).lower() in {other.lower() for other in columns}:
-                yield Violation(f"columns/{index}", f"cannot be marked: there is a column {mark_of(name)}")
-            elif len(mark_of(name)) > 128:
-                yield Violation(f"columns/{index}", "cannot be marked: its mark's name has more than 128 characters")
-
-    def after(self, columns: Columns) -> dict[str, Column]:
-        found = dict(columns)
-        for name in self.columns if self.action == Action.MARK else ():
-            found[mark_of(name)] = Column(mark_of(name), ColumnType.BOOL, False)
-        return found
-
-
-@dataclass(frozen=True)
-class Duplicates(Kind):
-    """Which rows are equal, and which of them is kept."""
-
-    key: tuple[str, ...] = ()
-    keep: str = ""
-    order: str = ""
-
-    def named(self) -> Iterator[tuple[str, str, tuple[ColumnType, ...]]]:
-        for index, name in enumerate(self.key):
-            yield f"key/{index}", name, tuple(ColumnType)
-        if self.order:
-            yield "order", self.order, ORDERED
-
-    def read(self, columns: Columns) -> tuple[str, ...]:
-        return self.key or tuple(columns)
-
-
-@dataclass(frozen=True)
-class Convert(OfColumns):
-    """How texts are read as another type."""
-
-    types = TEXTS
-    type: ColumnType = ColumnType.STRING
-    decimal_sign: str = ""
-    thousands_sign: str = ""
-    formats: tuple[str, ...] = ()
-    zone: str = ""
-    true_texts: tuple[str, ...] = ()
-    false_texts: tuple[str, ...] = ()
-
-    def wrong(self) -> Iterator[Violation]:
-        yield from super().wrong()
-        if self.type is ColumnType.STRING:
-            yield Violation("type", "must not be COLUMN_TYPE_STRING")
-        yield from self._misplaced()
-        signs = (self.decimal_sign or ".", self.thousands_sign)
-        for name, sign in zip(("decimal_sign", "thousands_sign"), signs, strict=True):
-            if sign and (sign.isalnum() or sign in "+-"):
-                yield Violation(name, "must not be a letter, a digit, + or -")
-        if signs[0] == signs[1]:
-            yield Violation("thousands_sign", "must not be the decimal sign")
-        for index, text in enumerate(self.formats):
-            if unknown := unknown_directive(text):
-                yield Violation(f"formats/{index}", unknown)
-        if both := {text.casefold() for text in self.true_texts} & {text.casefold() for text in self.false_texts}:
-            yield Violation("false_texts", f"must not have {min(both)[:40]}, which is true")
-
-    def _misplaced(self) -> Iterator[Violation]:
-        """What is said of another type."""
-        of = {
-            "decimal_sign": (ColumnType.DOUBLE,),
-            "thousands_sign": NUMBERS,
-            "formats": (ColumnType.TIMESTAMP, ColumnType.DATE),
-            "zone": (ColumnType.TIMESTAMP,),
-            "true_texts": (ColumnType.BOOL,),
-            "false_texts": (ColumnType.BOOL,),
-        }
-        for name, types in of.items():
-            if getattr(self, name) and self.type not in types:
-                yield Violation(name, f"must not be set for {self.type}")
-
-    def after(self, columns: Columns) -> dict[str, Column]:
-        return {name: replace(c, type=self.type) if name in self.columns else c for name, c in columns.items()}
-
+from services.data.cleaning.kinds import Convert, Duplicates, FillMissing, FindMissing, Kind, Outliers
+from services.data.cleaning.kinds_values import Encoding, Smooth, Spellings, TimeZone, Units
+from services.data.schema import ColumnType
 
 # By the names that the contract has.
 KINDS: dict[str, type[Kind]] = {
@@ -219,6 +15,11 @@ KINDS: dict[str, type[Kind]] = {
     "fill_missing": FillMissing,
     "outliers": Outliers,
     "duplicates": Duplicates,
+    "units": Units,
+    "time_zone": TimeZone,
+    "encoding": Encoding,
+    "spellings": Spellings,
+    "smooth": Smooth,
 }
 
 
@@ -242,46 +43,11 @@ def to_json(step: Step) -> dict[str, Any]:
 
 def from_json(stored: Mapping[str, Any]) -> Step:
     """What `to_json` made."""
-    what = {name: tuple(value) if isinstance(value, list) else value for name, value in stored["what"].items()}
+    what = {name: _frozen(value) for name, value in stored["what"].items()}
     if "type" in what:
         what["type"] = ColumnType(str(what["type"]))
     return Step(stored["step"], KINDS[stored["kind"]](**what))
 
 
-def keeps_constant(text: str, kind: ColumnType) -> bool:
-    """Whether a text is a value of a type."""
-    try:
-        parse(text, kind)
-    except Misfit:
-        return False
-    return True
-
-
-def mark_of(name: str) -> str:
-    """The column that says whether a value is an outlier."""
-    return f"{name}_outlier"
-
-
-def nullable(columns: Columns, names: tuple[str, ...]) -> dict[str, Column]:
-    """The columns, where these may be NULL."""
-    return {name: replace(column, nullable=True) if name in names else column for name, column in columns.items()}
-
-
-_DIRECTIVES = "YymdHIMSfpzbBj%"
-
-
-def unknown_directive(text: str) -> str:
-    """Why a text is no format of times; empty if it is one."""
-    if not text:
-        return "must not be empty"
-    pieces = text.split("%")
-    index = 1
-    while index < len(pieces):
-        letter = pieces[index][:1]
-        if letter == "" and index + 1 < len(pieces):  # %%
-            index += 2
-            continue
-        if letter == "" or letter not in _DIRECTIVES:
-            return f"must not have %{letter}: only %{' %'.join(_DIRECTIVES[:-1])} are known"
-        index += 1
-    return "" if "%" in text else "must have a part such as %Y"
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -132,13 +132,13 @@ class RecipeStore:
         return await self._db.read(work)
 
     async def list(self, scope: Scope, page_size: int, page_token: str, deleted: bool) -> Page[RecipeView]:
-        """By name, each with its newest version."""
+        """By name, each with its newest version, without what that learned."""
         newest = and_(
             within(_version, scope),
             _version.c.recipe == _recipe.c.recipe,
             _version.c.version == _recipe.c.latest_version,
         )
-        names = ("version", "steps", "learned", "learned_from", "create_time")
+        names = ("version", "steps", "learned_from", "create_time")
         versions = [_version.c[name].label(f"version_{name}") for name in names]
         query = select(_recipe, *versions).join(_version, newest).where(within(_recipe, scope))
         if not deleted:
@@ -270,8 +270,10 @@ def _read(row: Row[Any]) -> Recipe:
 
 
 def _read_view(row: Row[Any]) -> RecipeView:
-    names = ("version", "steps", "learned", "learned_from", "create_time")
-    return RecipeView(_read(row), _version_of(*(getattr(row, f"version_{name}") for name in names)))
+    version, given, learned_from, create_time = (
+        getattr(row, f"version_{name}") for name in ("version", "steps", "learned_from", "create_time")
+    )
+    return RecipeView(_read(row), _version_of(version, given, (), learned_from, create_time))
 
 
 def _load_run(connection: Connection, scope: Scope, name: str) -> Run | None:

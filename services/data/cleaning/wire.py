@@ -5,6 +5,7 @@ from typing import Any
 
 from aimass.v1 import recipes_pb2 as pb
 from services.data.cleaning.domain import RecipeView, Run
+from services.data.cleaning.kinds_values import Spellings
 from services.data.cleaning.steps import KINDS, Step
 from services.data.datasets.masking import NOTHING, Hidden, is_hidden
 from services.data.schema import Column, ColumnType
@@ -29,6 +30,8 @@ def _step_of(step: pb.CleaningStep, at: str) -> Step:
     except Failure as failure:
         raise invalid(f"{at}/{word}", f"is wrong: {failure.detail}") from None
     what = {name: value if _single(value) else tuple(value) for name, value in found.items()}
+    if "mapping" in what:
+        what["mapping"] = tuple((getattr(one, "from"), one.to) for one in step.spellings.mapping)
     if "type" in what:
         what["type"] = ColumnType(str(what["type"]))
     return Step(step.step, KINDS[word](**what))
@@ -38,10 +41,14 @@ def _single(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def step_to_wire(step: Step) -> pb.CleaningStep:
-    """As it was said."""
+def step_to_wire(step: Step, hidden: Hidden = NOTHING) -> pb.CleaningStep:
+    """As it was said; without values that stand for others in hidden columns."""
     message = _STEP.fields_by_name[step.word].message_type
-    made: Any = {"step": step.step, step.word: fields_of(step.kind, message)}
+    fields = fields_of(step.kind, message)
+    if isinstance(step.kind, Spellings):
+        seen = () if any(is_hidden(name, hidden) for name in step.kind.columns) else step.kind.mapping
+        fields["mapping"] = [{"from": one, "to": to} for one, to in seen]
+    made: Any = {"step": step.step, step.word: fields}
     return pb.CleaningStep(**made)
 
 
@@ -54,7 +61,7 @@ def recipe_to_wire(view: RecipeView, hidden: Hidden = NOTHING) -> pb.Recipe:
         data_set=recipe.data_set,
         output=recipe.output,
         version=version.version,
-        steps=map(step_to_wire, version.steps),
+        steps=[step_to_wire(step, hidden) for step in version.steps],
         learned=[_learned_to_wire(one, hidden) for one in version.learned],
         learned_from=version.learned_from,
         latest_version=recipe.latest_version,

@@ -212,13 +212,13 @@ class DataSets:
         return hidden_of(await self._store.masked(principal.scope, names)) if names else NOTHING
 
     def mask_as(
-        self, connection: Connection, scope: Scope, source: str, made: DataSetVersion, origins: Mapping[str, str]
+        self, connection: Connection, scope: Scope, source: str, output: str, origins: Mapping[str, Sequence[str]]
     ) -> None:
-        """Masks the columns of a version that are copies of masked ones, in the transaction of its commit.
+        """Masks columns of a data set that are made of masked ones of another, in the transaction of a commit.
 
-        `origins` are columns of the source by the columns made of them.
+        `origins` are columns of the source by the column made of them.
         """
-        self._store.mask_as(connection, scope, source, made.data_set, origins)
+        self._store.mask_as(connection, scope, source, output, origins)
 
     async def check_seen(self, principal: Principal, data_set: str, columns: Iterable[str] | None = None) -> None:
         """Raises forbidden for who does not see all columns, or all of these; not_found."""

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from services.data.arrow import columns_of, fit
 from services.data.cleaning import work
+from services.data.cleaning.kinds import Kind
 from services.data.cleaning.planning import check_steps, known_zone, planned
-from services.data.cleaning.steps import Kind, Step, to_json
+from services.data.cleaning.steps import Step, to_json
 from services.kit.child import Json
 
 

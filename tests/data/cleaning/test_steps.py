@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.data.cleaning.steps import Convert, Duplicates, FillMissing, FindMissing, Kind, Outliers
+from services.data.cleaning.kinds import Convert, Duplicates, FillMissing, FindMissing, Kind, Outliers
 from services.data.schema import ColumnType
 from tests.data.cleaning.cleaned import clean, preview, quarantined
 

@@ -89,12 +89,18 @@ class Store:
 
         return await self._db.read(work)
 
-    def mask_as(self, connection: Connection, scope: Scope, source: str, name: str, origins: Mapping[str, str]) -> None:
+    def mask_as(
+        self, connection: Connection, scope: Scope, source: str, name: str, origins: Mapping[str, Sequence[str]]
+    ) -> None:
         """Masks columns that are made of masked ones of another data set; other masks stay."""
         masks = {column.lower() for column in stored.get(connection, scope, source, deleted=True).masked_columns}
         after = stored.get(connection, scope, name)
         known = {column.lower() for column in after.masked_columns}
-        new = [made for made, of in origins.items() if of.lower() in masks and made.lower() not in known]
+        new = [
+            made
+            for made, of in origins.items()
+            if made.lower() not in known and any(one.lower() in masks for one in of)
+        ]
         if new:
             stored.save(connection, scope, replace(after, masked_columns=(*after.masked_columns, *new)))
 
