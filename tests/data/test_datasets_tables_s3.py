@@ -8,13 +8,17 @@ from urllib.parse import parse_qs
 
 import deltalake
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from services.data.database import open_database, schema
 from services.data.datasets import parquet, tables_s3
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.differences import Kind as Change
-from services.data.datasets.domain import DataSetVersion, NewVersion
+from services.data.datasets.divider import Divider
+from services.data.datasets.domain import DataSetVersion, Location, NewVersion
+from services.data.datasets.laying import Laying
+from services.data.datasets.layouts import Layout, Placing, Strategy
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store
 from services.data.datasets.store.tags import TagStore
@@ -23,13 +27,18 @@ from services.data.datasets.versions import Versions
 from services.data.expectations.domain import Action, Expectation, Kind
 from services.data.expectations.service import DataSetExpectations, Inspector
 from services.data.expectations.store import ExpectationStore
+from services.data.metering.domain import DEFAULT_BUDGET
 from services.data.metering.service import Metering
+from services.data.partitions.domain import Rewrite
+from services.data.partitions.runner import RewriteRunner
+from services.data.partitions.store import RewriteStore
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
 from services.kit.db import Database
 from services.kit.errors import Code, Failure
 from services.kit.process import Limits
 from services.kit.space import Space
+from tests.support.house import until
 from tests.support.servers import PASSWORD, USER, Program, address, database
 from tests.support.storages import objects, own_server, settings, storage
 
@@ -53,6 +62,8 @@ class Instance:
         self.data_sets = DataSets(Store(shared), self.tables, now, Space(home, 100))
         self.versions = Versions(TagStore(shared), self.data_sets, now)
         kept, limits = ExpectationStore(shared), Limits(30, 2048)
+        self.database, free = shared, asyncio.Semaphore(1)
+        self.data_sets.divider = Divider(self.tables, Limits(30, 2048), free)
         self.data_sets.inspector = Inspector(kept, self.data_sets, limits, asyncio.Semaphore(1))
         self.expectations = DataSetExpectations(kept, self.data_sets, Metering(shared), limits, now)
         self.comparisons = Comparisons(self.data_sets, Metering(shared), limits, asyncio.Semaphore(1))
@@ -273,3 +284,69 @@ async def test_entries_of_the_log_that_come_in_between_are_told_apart(
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+HASH = Layout(Strategy.HASH, ("n",), count=3)
+PLACING = Placing(HASH, {"n": ColumnType.INT64})
+
+
+async def laid_out(one: Instance) -> None:
+    """The data set, which has no version yet, will be divided."""
+    store = Store(one.database)
+    await store.ensure(SCOPE, "flights", now())
+    await one.database.run(lambda connection: store.lay_out(connection, SCOPE, "flights", HASH, now()))
+
+
+def check_divided(one: Instance, location: Location, expected: list[int]) -> None:
+    numbers = one.seen(location.version)
+    assert numbers == sorted(expected)
+    assert {file.partition for file in location.files} == {PLACING.of((number,)) for number in expected}
+    assert sum(file.rows for file in location.files) == len(expected)
+
+
+async def test_rows_of_two_instances_are_divided_in_the_bucket(pair: tuple[Instance, Instance]) -> None:
+    one, two = pair
+    await laid_out(one)
+    await asyncio.gather(*(each.add(f"r{at}", at, at + 100) for at, each in enumerate((one, two) * 3)))
+
+    location = await two.data_sets.locate(SCOPE, "flights")
+    check_divided(two, location, [*range(6), *range(100, 106)])
+    assert sorted(await one.numbers(6)) == [*range(6), *range(100, 106)]
+
+
+async def test_a_run_that_was_kept_before_the_data_set_was_divided_is_divided_by_another(
+    pair: tuple[Instance, Instance],
+) -> None:
+    one, two = pair
+    new = await one.tables.keep(SCOPE, await one.written("r1", *range(10)))
+    await laid_out(two)
+    recalled = await two.data_sets.recover(SCOPE, "flights", "r1")
+    assert recalled == new
+    await two.data_sets.commit(SCOPE, recalled)
+
+    check_divided(one, await one.data_sets.locate(SCOPE, "flights"), list(range(10)))
+    async with one.data_sets.local(SCOPE, await one.data_sets.locate(SCOPE, "flights")) as here:
+        kept = [(file.partition, pq.read_table(Path(here.uri) / file.path)["n"].to_pylist()) for file in here.files]
+        table = deltalake.DeltaTable(here.uri, version=here.delta_version)
+    assert all(PLACING.of((number,)) == partition for partition, numbers in kept for number in numbers)
+    assert table.metadata().partition_columns == ["__partition"]
+
+
+async def test_versions_of_another_instance_are_divided_by_a_rewrite_that_they_overtake(
+    pair: tuple[Instance, Instance],
+) -> None:
+    one, two = pair
+    await one.add("r1", *range(10))
+    store = RewriteStore(one.database, Laying(Store(one.database), now))
+    runner = RewriteRunner(store, one.data_sets, Metering(one.database), asyncio.ensure_future, Limits(30, 2048))
+    begun = await store.begin(SCOPE, "flights", lambda name: Rewrite(name, "flights", HASH), None, DEFAULT_BUDGET)
+    runner.begin(SCOPE, Rewrite(begun.operation, "flights", HASH))
+    for at in range(10, 14):
+        await two.add(f"r{at}", at)
+
+    async def ended() -> bool:
+        return not await store.unfinished()
+
+    await until(ended, 60)
+    check_divided(two, await two.data_sets.locate(SCOPE, "flights"), list(range(14)))
+    assert await two.numbers(1) == list(range(10))

@@ -1,9 +1,11 @@
 """The function that says which partition a row belongs to: fixed, the same in every program."""
 
 import hashlib
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from services.data.datasets.dividing import divide, numbers
 from services.data.datasets.layouts import Layout, Placing, Strategy, check_layout
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
+from tests.support.servers import address, database
 
 INT, STRING, DATE, TIME = ColumnType.INT64, ColumnType.STRING, ColumnType.DATE, ColumnType.TIMESTAMP
 TABLE = pa.table({
@@ -61,6 +64,18 @@ def test_the_values_of_the_guide_hold() -> None:
     assert {key: placing.of(key) for key in vectors} == vectors
     both = Placing(Layout(Strategy.HASH, ("i", "s"), count=16), {"i": INT, "s": STRING})
     assert both.of((42, "UA")) == int(hashlib.sha256(b"i42,s2:UA").hexdigest()[:15], 16) % 16 == 7
+
+
+@pytest.mark.far
+def test_postgresql_computes_the_same_hash() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "partitions.md").read_text()
+    (formula,) = re.findall(r"^In PostgreSQL: `(.*)`\.$", guide, re.MULTILINE)
+    placing = Placing(Layout(Strategy.HASH, ("carrier",), count=16), {"carrier": STRING})
+    with psycopg.connect(database(address("postgres")).replace("+psycopg", "")) as connection:
+        query = f"SELECT {formula} FROM (SELECT %s::text AS carrier) AS t".replace("% 16", "%% 16")
+        found = {name: connection.execute(query.encode(), [name]).fetchone() for name in ("", "UA", "Zürich", "x,y")}
+
+    assert found == {name: (placing.of((name,)),) for name in found}
 
 
 def test_a_range_begins_at_its_bound_and_null_comes_last() -> None:
