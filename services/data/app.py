@@ -44,6 +44,7 @@ from services.data.feature_views.runner import Materialiser
 from services.data.feature_views.service import FeatureViews
 from services.data.feature_views.store import Store as ViewStore
 from services.data.feature_views.store.rows import RowStore
+from services.data.feature_views.watching import Watch
 from services.data.features.api import FeatureSetsApi
 from services.data.features.runner import FittingRunner
 from services.data.features.service import FeatureSets
@@ -151,7 +152,7 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[
             partial(collect_for_ever, runtime.uploads),
             partial(every_hour, storage.measure, runtime.now),
-            *upkeep,
+            *[*upkeep, *views.tasks],
             *(partial(schema.tenure.watch, each) for each in resumes),
             repairs.watch,
         ],
@@ -191,6 +192,7 @@ class _Added(NamedTuple):
     start: Sequence[Callable[[], Awaitable[None]]]
     close: Sequence[Callable[[], Awaitable[None]]]
     forget: Sequence[Forget]
+    tasks: Sequence[Task] = ()
 
     def and_(self, other: "_Added") -> "_Added":
         """What both add."""
@@ -200,6 +202,7 @@ class _Added(NamedTuple):
             [*self.start, *other.start],
             [*self.close, *other.close],
             [*self.forget, *other.forget],
+            [*self.tasks, *other.tasks],
         )
 
 
@@ -229,7 +232,8 @@ def _feature_views(
     joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)
     joins = FeatureJoins(join_store, views, data_sets, joiner, runtime.now)
     api, start = FeatureViewsApi(views, reading, joins, runtime.now), [runner.resume, joiner.resume]
-    return _Added({"aimass.v1.FeatureViews": api}, {"feature-views": views.kept}, start, [rows.close], [covers.forget])
+    kept, watch = {"feature-views": views.kept}, Watch(store, views.seconds_behind)
+    return _Added({"aimass.v1.FeatureViews": api}, kept, start, [rows.close], [covers.forget], [watch.run])
 
 
 def _pipelines(

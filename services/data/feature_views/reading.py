@@ -13,7 +13,7 @@ import orjson
 
 from services.data.datasets.masking import NOTHING, hidden_of
 from services.data.datasets.service import UNMASK, DataSets
-from services.data.feature_views import domain
+from services.data.feature_views import domain, watching
 from services.data.feature_views.covering import Cover, Covers, Place
 from services.data.feature_views.domain import MOST_BYTES, Entry, Found, ViewVersion
 from services.data.feature_views.store import Store
@@ -84,6 +84,7 @@ class Reading:
         now, chosen = microseconds_of(self._now()), places if places != tuple(range(len(found.features))) else None
         life = found.definition.seconds_to_live
         rows = [_shown(entries.get(key), cover, chosen, now, life) for key in hashes]
+        watching.observe(rows)
         return Features(found.version, tuple(found.features[index].name for index in places), rows)
 
     async def _head(self, scope: Scope, name: str, version: int) -> _Head:

@@ -72,6 +72,16 @@ class FeatureViews:
         )
         return found, await self._lag(scope, found)
 
+    async def seconds_behind(self, scope: Scope, name: str, number: int) -> float:
+        """How long a version is behind its data set; 0 for one that is not, or is gone. Raises unavailable."""
+        try:
+            _, lag = await self.version(scope, name, number)
+        except Failure as failure:
+            if failure.code in (Code.NOT_FOUND, Code.UNKNOWN_VERSION):
+                return 0.0
+            raise
+        return (self._now() - lag.since).total_seconds() if lag and lag.since else 0.0
+
     async def _lag(self, scope: Scope, found: ViewVersion) -> Lag | None:
         """None where nothing is materialised as a whole, or the data set is deleted."""
         data_set, covered = found.definition.data_set, found.coverage.data_set_version

@@ -94,6 +94,12 @@ class Store:
 
         return await self._db.read(work)
 
+    async def serving(self) -> Sequence[tuple[Scope, str, int]]:
+        """The views of all tenants of which a version is read, with its number."""
+        here = feature_view.c.serving_version > 0, feature_view.c.delete_time.is_(None)
+        rows = await self._db.read(lambda connection: connection.execute(select(feature_view).where(*here)).all())
+        return [(Scope(one.tenant, one.project), one.feature_view, one.serving_version) for one in rows]
+
     async def begin(
         self, scope: Scope, make: Callable[[str], Run], name: str, once: Once | None, budget: CpuBudget
     ) -> Operation:
