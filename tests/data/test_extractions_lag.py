@@ -13,7 +13,7 @@ from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code
 from tests.data import places
-from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
+from tests.data.extracting import Tenant
 from tests.data.rule_sets import wanted
 from tests.support.house import house
 from tests.support.refused import refused
@@ -61,14 +61,6 @@ async def test_a_rule_set_has_a_cursor_of_its_own(tenant: Tenant) -> None:
     assert (await stub.GetRuleSetCursor(pb.GetRuleSetCursorRequest(rule_set="office"))).lag == 2
     await tenant.extract_set("office")
     assert (await stub.GetRuleSetCursor(pb.GetRuleSetCursorRequest(rule_set="office"))).lag == 0
-
-
-async def test_where_a_lag_is_not_known_the_cursor_is_shown_alone(tenant: Tenant) -> None:
-    await tenant.rule("flights", FLIGHTS_SOURCE, FLIGHTS)
-    await tenant.extract("flights")
-    found = await cursor(tenant, "flights")
-    assert (found.unit, found.lag, len(found.parts)) == (pb.LAG_UNIT_UNSPECIFIED, 0, 0)
-    assert found.cursor.fields
 
 
 async def test_a_cursor_is_of_a_rule_of_this_project(tenant: Tenant) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from aimass.v1 import rules_pb2
+from aimass.v1 import extractions_pb2, rules_pb2
 from aimass.v1 import sources_pb2 as pb
+from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.data.reading.kinds import SOURCES
@@ -85,5 +86,9 @@ async def test_a_source_of_every_kind_is_previewed_discovered_tried_and_extracte
     trial = await rules.TestRule(rules_pb2.TestRuleRequest(rule="a", records=30))
     assert (trial.coverage, len(trial.rows)) == (1.0, 20)
     await rules.ActivateRule(rules_pb2.ActivateRuleRequest(rule="a", version=1))
+    extractions, asked = tenant.stub(ExtractionsStub), extractions_pb2.GetCursorRequest(rule="a")
+    lag = (await extractions.GetCursor(asked)).lag
+    assert lag == (len(CSV) if kind.startswith("files") else 30)  # files count bytes
     assert (await tenant.extract("a")).rows_accepted == 30
+    assert (await extractions.GetCursor(asked)).lag == 0
     assert (await tenant.extract("a")).records_read == 0

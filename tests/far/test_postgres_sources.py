@@ -10,9 +10,10 @@ import psycopg
 import pytest
 from google.protobuf.json_format import MessageToDict, MessageToJson, ParseDict
 
-from aimass.v1 import rules_pb2
+from aimass.v1 import extractions_pb2, rules_pb2
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1.data_events_pb2 import SourceChanged
+from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code
@@ -96,6 +97,20 @@ async def test_rows_of_one_time_are_read_once_and_young_ones_later(tenant: Tenan
     assert (await tenant.extract("flights")).records_read == 1
     await asyncio.sleep(5.5)
     assert (await tenant.extract("flights")).records_read == 1
+
+
+async def test_rows_behind_a_cursor_are_counted_also_those_of_one_time(tenant: Tenant, url: str) -> None:
+    await tenant.rule("flights", source(url, "at", lag_seconds=5), RULE)
+    stub, asked = tenant.stub(ExtractionsStub), extractions_pb2.GetCursorRequest(rule="flights")
+    assert (await stub.GetCursor(asked)).lag == 50
+    await tenant.extract("flights")
+    assert (await stub.GetCursor(asked)).lag == 0
+    run(url, "INSERT INTO flights (carrier, at) SELECT 'UA', '2013-01-01 00:00:16Z' FROM generate_series(1, 3)")
+    assert (await stub.GetCursor(asked)).lag == 3
+    run(url, 'ALTER TABLE flights RENAME at TO "at 100%"')
+    await tenant.rule("odd", source(url, "at 100%"), {"sql": {"sql": 'SELECT id, "at 100%" AS at FROM flights'}})
+    await tenant.extract("odd")
+    assert (await stub.GetCursor(extractions_pb2.GetCursorRequest(rule="odd"))).lag == 0
 
 
 async def test_a_row_that_is_committed_late_is_not_lost(tenant: Tenant, url: str) -> None:

@@ -52,6 +52,8 @@ class _LagUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LagUnit.Value
     LAG_UNIT_UNSPECIFIED: _LagUnit.ValueType  # 0
     """The lag of this kind of source is not known."""
     LAG_UNIT_RECORDS: _LagUnit.ValueType  # 1
+    LAG_UNIT_BYTES: _LagUnit.ValueType  # 2
+    """Of files: bytes as they lie there, compressed or not."""
 
 class LagUnit(_LagUnit, metaclass=_LagUnitEnumTypeWrapper):
     """What a lag counts."""
@@ -59,6 +61,8 @@ class LagUnit(_LagUnit, metaclass=_LagUnitEnumTypeWrapper):
 LAG_UNIT_UNSPECIFIED: LagUnit.ValueType  # 0
 """The lag of this kind of source is not known."""
 LAG_UNIT_RECORDS: LagUnit.ValueType  # 1
+LAG_UNIT_BYTES: LagUnit.ValueType  # 2
+"""Of files: bytes as they lie there, compressed or not."""
 Global___LagUnit: _TypeAlias = LagUnit  # noqa: Y015
 
 @_typing.final
@@ -337,7 +341,7 @@ Global___GetRuleSetCursorRequest: _TypeAlias = GetRuleSetCursorRequest  # noqa: 
 
 @_typing.final
 class PartLag(_message.Message):
-    """What a part of a source, such as a partition, has behind a cursor."""
+    """What a part of a source, such as a partition or a file, has behind a cursor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -347,9 +351,10 @@ class PartLag(_message.Message):
     LAG_FIELD_NUMBER: _builtins.int
     part: _builtins.str
     position: _builtins.int
-    """Where the next extraction begins, and where the part ends: numbers as the source counts."""
+    """Where the next extraction begins, and where the part ends: numbers as the source counts; 0 for tables."""
     end: _builtins.int
     lag: _builtins.int
+    """Of a table, at most 1,000,000 rows are counted."""
     def __init__(
         self,
         *,
@@ -380,14 +385,17 @@ class Cursor(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     LAG_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    PARTS_BEHIND_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     unit: Global___LagUnit.ValueType
     lag: _builtins.int
     """What lies behind the cursor, in all parts."""
+    parts_behind: _builtins.int
+    """How many parts have something behind the cursor, such as files that are new or were written since."""
     @_builtins.property
     def cursor(self) -> _struct_pb2.Struct:
-        """Where the next extraction begins, as the kind of source says it. Empty before the first one, and when the source has
-        become another since.
+        """Where the next extraction begins, as the kind of source says it; of files only how many are known. Empty before the
+        first one, and when the source has become another since.
         """
 
     @_builtins.property
@@ -407,6 +415,7 @@ class Cursor(_message.Message):
         unit: Global___LagUnit.ValueType = ...,
         lag: _builtins.int = ...,
         parts: _abc.Iterable[Global___PartLag] | None = ...,
+        parts_behind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -417,6 +426,8 @@ class Cursor(_message.Message):
         b"lag",
         "parts",
         b"parts",
+        "parts_behind",
+        b"parts_behind",
         "source",
         b"source",
         "unit",

@@ -118,6 +118,8 @@ class Cursor:
     cursor: dict[str, Any]
     update_time: datetime | None
     parts: tuple[PartLag, ...] | None
+    # Whether they count bytes, and not records.
+    bytes: bool = False
 
 
 def succeeded(

@@ -13,6 +13,7 @@ from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.domain import CpuBudget
 from services.data.reading.connectors import connector
+from services.data.reading.kinds import FilesSource
 from services.data.rule_sets.service import RuleSets
 from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
@@ -104,7 +105,10 @@ class Extractions:
         found = await self._store.moved(scope, rule, connector(source.definition).identity, rule_set)
         cursor, time = found or ({}, None)
         parts = await self._sources.lag(scope, source, cursor)
-        return Cursor(name, cursor, time, None if parts is None else tuple(parts))
+        files = isinstance(source.definition, FilesSource)
+        # Which they are, and how each is known again, is nobody's but the connector's, and may be a lot.
+        shown = {**cursor, "files": len(cursor.get("files", ()))} if files and cursor else cursor
+        return Cursor(name, shown, time, None if parts is None else tuple(parts), files)
 
     async def list(self, scope: Scope, rule: str, rule_set: str, page_size: int, page_token: str) -> Page[Extraction]:
         """Newest first."""

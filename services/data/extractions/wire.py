@@ -36,11 +36,13 @@ def extraction_to_wire(extraction: Extraction) -> pb.Extraction:
 def cursor_to_wire(cursor: Cursor) -> pb.Cursor:
     """How far a source was read, the parts that are farthest behind first."""
     parts = sorted(cursor.parts or (), key=lambda part: -part.lag)
+    unit = pb.LAG_UNIT_BYTES if cursor.bytes else pb.LAG_UNIT_RECORDS
     return pb.Cursor(
         source=cursor.source,
         cursor=to_struct(cursor.cursor),
         update_time=to_wire(cursor.update_time),
-        unit=pb.LAG_UNIT_UNSPECIFIED if cursor.parts is None else pb.LAG_UNIT_RECORDS,
+        unit=pb.LAG_UNIT_UNSPECIFIED if cursor.parts is None else unit,
         lag=sum(part.lag for part in parts),
-        parts=[pb.PartLag(**part._asdict(), lag=part.lag) for part in parts[:_PARTS]],
+        parts=[pb.PartLag(part=one.part, position=one.position, end=one.end, lag=one.lag) for one in parts[:_PARTS]],
+        parts_behind=sum(part.lag > 0 for part in parts),
     )

@@ -39,11 +39,13 @@ class PartLag(NamedTuple):
     part: str
     position: int
     end: int
+    # What lies in between, where the numbers do not say it.
+    counted: int | None = None
 
     @property
     def lag(self) -> int:
-        """Records in between."""
-        return max(self.end - self.position, 0)
+        """Records in between; of files, bytes."""
+        return max(self.end - self.position, 0) if self.counted is None else self.counted
 
 
 class Connector(Protocol):
@@ -80,4 +82,4 @@ class Connector(Protocol):
         """All that lies behind a cursor; an empty one is the start. Runs in a child process."""
 
     def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
-        """Records behind a cursor; None where that is not known. Raises unavailable, and as `look`."""
+        """Records or bytes behind a cursor; None where they are not known. Raises unavailable, and as `look`."""

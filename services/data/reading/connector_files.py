@@ -19,7 +19,7 @@ from services.data.reading.formats import Records
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource
 from services.data.reading.opening import Opened
 from services.data.reading.patience import Patience
-from services.data.reading.positions import FileState, Start
+from services.data.reading.positions import FileState, FoundFile, Start
 from services.data.reading.samples import Sample, Tried, suggested
 from services.data.reading.wholes import Unfinished
 from services.kit.errors import Code, Failure, InvalidValue
@@ -140,16 +140,23 @@ class FilesConnector:
                     yield Tried(record, ready, opened.reader.fields)
 
     def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
-        """Not known: how many records bytes are is seen when they are read."""
-        return None
+        """The files that are new or were written since, and their bytes that were not read."""
+        with self._files(place, None, cursor) as files:
+            _, found, todo = self._todo(files, cursor)
+        left = [(file, start, positions.unread(file, start.state)) for file, start in zip(found, todo, strict=True)]
+        return [PartLag(file.path, start.offset, file.size, size) for file, start, size in left if size is not None]
+
+    def _todo(self, files: Files, cursor: dict[str, Any]) -> tuple[list[FileState], list[FoundFile], Sequence[Start]]:
+        """What was read of which files, those that are there, and where each is to be read from."""
+        before = [FileState(**state) for state in cursor.get("files", [])]
+        known = {state.path: state for state in before}
+        found = [opening.find(self._source, files, part, known) for part in files.parts()]
+        return before, found, positions.starts(found, before)
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """What has been added to the files, and files that are new."""
         with self._files(place, Patience(seconds, sink.wait), cursor) as files:
-            before = [FileState(**state) for state in cursor.get("files", [])]
-            known = {state.path: state for state in before}
-            found = [opening.find(self._source, files, part, known) for part in files.parts()]
-            todo = positions.starts(found, before)
+            before, found, todo = self._todo(files, cursor)
             sizes = [max(file.size - start.offset, 0) for file, start in zip(found, todo, strict=True)]
             states, notes, total = [], list[str](), sum(sizes)
             for file, start, done in zip(found, todo, accumulate(sizes, initial=0), strict=False):

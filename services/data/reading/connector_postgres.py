@@ -7,7 +7,7 @@ from typing import Any
 
 from services.data.reading import extractor, postgres, samples
 from services.data.reading.connector import End, PartLag, Sink
-from services.data.reading.connector_sql import declared, sql_identity
+from services.data.reading.connector_sql import COUNTED, declared, sql_identity
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
@@ -85,8 +85,13 @@ class PostgresConnector:
                 yield Tried(row[:-2], ready, names)
 
     def lag(self, place: Place, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
-        """Not known: to count rows is to read them."""
-        return None
+        """Rows above the cursor, counted up to a bound, also those that are too young for a run."""
+        after = cursor.get("after")
+        with opened(place, self._source, samples.SECONDS) as connection:
+            table = postgres.describe(connection, self._source)
+            last = (after[0], after[1]) if after else None
+            count = postgres.behind(connection, self._source, table, last, COUNTED)
+        return [PartLag(self._source.table, 0, 0, count)]
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins; a server that is away is waited for."""

@@ -116,7 +116,9 @@ class HttpFiles:
             if not isinstance(found, list):
                 raise FailedPrecondition(f"{source.records_path or 'the answer'} is no array: set records_path")
             records += found
-        return orjson.dumps(self._behind(records) if source.since_path else records)
+        if source.since_path and not (records := self._behind(records)):
+            return b""
+        return orjson.dumps(records)
 
     def _behind(self, records: list[Any]) -> list[Any]:
         """The records above the largest value that was read."""

@@ -93,6 +93,18 @@ def starts(found: Sequence[FoundFile], states: Iterable[FileState]) -> tuple[Sta
     return tuple(map(start, found))
 
 
+def unread(file: FoundFile, state: FileState | None) -> int | None:
+    """Bytes of a file that were not read, as it lies there; None where there is nothing to read."""
+    if state is None:
+        return file.size or None
+    if file.same(state) or (not state.stamp and not file.packed and file.size <= state.offset):
+        return None
+    # How far a compressed one was read says how much of its content was: its former size tells what was added.
+    size = state.stamp.partition(":")[0]
+    before = (int(size) if size.isdigit() else 0) if file.packed else state.offset
+    return max(file.size - before, 0)
+
+
 def remembered(read: Sequence[FileState], before: Iterable[FileState]) -> tuple[FileState, ...]:
     """The states to keep: of the files that are there, and of some that are not, which may come back renamed."""
     paths, inodes = {state.path for state in read}, {state.inode for state in read}

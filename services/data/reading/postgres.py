@@ -137,6 +137,18 @@ def writers_end(connection: Any, table: Described, seconds: float) -> bool:
     return True
 
 
+def behind(connection: Any, source: SqlSource, table: Described, after: tuple[str, str] | None, most: int) -> int:
+    """Rows above a cursor and a key (None: all), counted up to `most`."""
+    rows, values = f"SELECT 1 FROM {relation(source)}", list[Any]()
+    if after is not None:
+        key = table.key or source.cursor
+        kinds = f"CAST(%s AS {table.kinds[source.cursor]}), CAST(%s AS {table.kinds[key]})"
+        names = f"{quoted(source.cursor)}, {quoted(key)}".replace("%", "%%")
+        rows, values = f"{rows.replace('%', '%%')} WHERE ({names}) > ({kinds})", [*after]
+    query = f"SELECT count(*) FROM ({rows} LIMIT {most}) AS counted"
+    return int(connection.execute(query, values or None).fetchone()[0])
+
+
 def page(
     connection: Any,
     source: SqlSource,
@@ -150,7 +162,8 @@ def page(
 
     Raises failed_precondition for a statement that was written for another cursor, or for a server that sends more.
     """
-    cursor, key = quoted(source.cursor), quoted(table.key or source.cursor)
+    # A sign of percent would be read as the place of a value.
+    cursor, key = (quoted(name).replace("%", "%%") for name in (source.cursor, table.key or source.cursor))
     if selection(source, table.key) not in statement:
         raise FailedPrecondition(f"the rule was made for another cursor than {source.cursor}: add a version to it")
     kind, tie = table.kinds[source.cursor], table.kinds[table.key or source.cursor]

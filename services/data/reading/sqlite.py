@@ -217,6 +217,13 @@ def _page(connection: sqlite3.Connection, source: SqlSource, statement: str, aft
     return connection.execute(statement, {"first": begin, "after": after, "rows": rows})
 
 
+def behind(connection: sqlite3.Connection, source: SqlSource, after: Any, most: int) -> int:
+    """Rows above a cursor value (None: all), counted up to `most`."""
+    above = "" if after is None else f" WHERE {quoted(source.cursor)} > :after"
+    query = f"SELECT count(*) FROM (SELECT 1 FROM {quoted(source.table)}{above} LIMIT :most)"
+    return int(connection.execute(query, {"after": after, "most": most}).fetchone()[0])
+
+
 def newest(connection: sqlite3.Connection, source: SqlSource) -> Any:
     """The largest value of the cursor, or None in an empty table."""
     return _edge(connection, source, "max")

@@ -162,9 +162,9 @@ class Sources:
         reader = connector(source.definition)
         if isinstance(source.definition, PushedSource):
             return [await self.pushes.lag(scope, source.source, int(cursor.get("after", 0)))]
-        if not reader.apart:
-            return None
         async with self.place(scope, source.definition, source.source) as place:
+            if not reader.apart:
+                return await asyncio.to_thread(reader.lag, place, cursor)
             found = (await self._ask(source.definition, place, ask="lag", cursor=cursor))["parts"]
         return None if found is None else [PartLag(*part) for part in found]
 
