@@ -74,6 +74,16 @@ class _SeriesStatisticEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Serie
     """How many different values."""
     SERIES_STATISTIC_LAG: _SeriesStatistic.ValueType  # 10
     """The value of the row that is `rows` before, also when it is missing. It has no window."""
+    SERIES_STATISTIC_TREND: _SeriesStatistic.ValueType  # 11
+    """Components of the series (STL; with several periods MSTL), which are fitted on the last `rows` rows, again after each
+    `rows` / 8: the rows stand for equal steps of time. A row has what a fit of earlier rows forecasts for it; the first
+    `rows` have NULL, and so have those whose fit has values in fewer than half of its rows. They have no window.
+    The level, which goes on as over the longest period.
+    """
+    SERIES_STATISTIC_SEASON: _SeriesStatistic.ValueType  # 12
+    """What repeats: of the period `season`, or of all."""
+    SERIES_STATISTIC_REMAINDER: _SeriesStatistic.ValueType  # 13
+    """How far the last row was from its forecast."""
 
 class SeriesStatistic(_SeriesStatistic, metaclass=_SeriesStatisticEnumTypeWrapper):
     """What of the values in a window. A number is missing when it is NULL, NaN or infinite, and is left out. A window without
@@ -97,6 +107,16 @@ SERIES_STATISTIC_DISTINCT: SeriesStatistic.ValueType  # 9
 """How many different values."""
 SERIES_STATISTIC_LAG: SeriesStatistic.ValueType  # 10
 """The value of the row that is `rows` before, also when it is missing. It has no window."""
+SERIES_STATISTIC_TREND: SeriesStatistic.ValueType  # 11
+"""Components of the series (STL; with several periods MSTL), which are fitted on the last `rows` rows, again after each
+`rows` / 8: the rows stand for equal steps of time. A row has what a fit of earlier rows forecasts for it; the first
+`rows` have NULL, and so have those whose fit has values in fewer than half of its rows. They have no window.
+The level, which goes on as over the longest period.
+"""
+SERIES_STATISTIC_SEASON: SeriesStatistic.ValueType  # 12
+"""What repeats: of the period `season`, or of all."""
+SERIES_STATISTIC_REMAINDER: SeriesStatistic.ValueType  # 13
+"""How far the last row was from its forecast."""
 Global___SeriesStatistic: _TypeAlias = SeriesStatistic  # noqa: Y015
 
 @_typing.final
@@ -113,6 +133,8 @@ class SeriesFeature(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     GAP_SECONDS_FIELD_NUMBER: _builtins.int
     BACK_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    SEASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the new column."""
     statistic: Global___SeriesStatistic.ValueType
@@ -122,11 +144,19 @@ class SeriesFeature(_message.Message):
     seconds: _builtins.float
     """Length of a sliding or tumbling window; the longest that a session counts."""
     rows: _builtins.int
-    """For SERIES_WINDOW_ROWS and SERIES_STATISTIC_LAG: 1 to 100,000."""
+    """For SERIES_WINDOW_ROWS and SERIES_STATISTIC_LAG: 1 to 100,000; for components 4 to 5,000."""
     gap_seconds: _builtins.float
     """For SERIES_WINDOW_SESSION."""
     back: _builtins.int
     """For SERIES_WINDOW_TUMBLING: how many whole windows earlier; 0 for the one of the row, as far as it is over."""
+    season: _builtins.int
+    """For SERIES_STATISTIC_SEASON: one of the periods; all of them if unset."""
+    @_builtins.property
+    def periods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For components: lengths of the periods in rows, at most half of `rows`; proposed for each fit by its autocorrelation
+        if there are none, up to a third of `rows`.
+        """
+
     def __init__(
         self,
         *,
@@ -138,6 +168,8 @@ class SeriesFeature(_message.Message):
         rows: _builtins.int = ...,
         gap_seconds: _builtins.float = ...,
         back: _builtins.int = ...,
+        periods: _abc.Iterable[_builtins.int] | None = ...,
+        season: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -150,8 +182,12 @@ class SeriesFeature(_message.Message):
         b"gap_seconds",
         "name",
         b"name",
+        "periods",
+        b"periods",
         "rows",
         b"rows",
+        "season",
+        b"season",
         "seconds",
         b"seconds",
         "statistic",

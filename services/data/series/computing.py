@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.data.series.domain import MOST_WINDOW_ROWS, Feature, Statistic
+from services.data.series.components import Fits
+from services.data.series.feature import MOST_WINDOW_ROWS, Feature, Statistic
 from services.data.series.sums import Ranges, Tree, add, least, moments, most
 from services.data.series.windows import Block, Bounds, bounds
 from services.kit.errors import Code, Failure
@@ -22,8 +23,9 @@ Array = np.ndarray[Any, Any]
 class Values:
     """A column of a block."""
 
-    def __init__(self, column: Any, ranges: Ranges) -> None:
+    def __init__(self, column: Any, ranges: Ranges, block: Block) -> None:
         """As `keys.number_or_text` gives it."""
+        self._block = block
         self.column, self._ranges = column, ranges
         self.present: Array = column.is_valid().to_numpy(zero_copy_only=False)
 
@@ -74,6 +76,11 @@ class Values:
         return self._ranges.of([self._filled(-np.inf)], [-np.inf], most)
 
     @cached_property
+    def fits(self) -> Fits:
+        """Of the components of the values."""
+        return Fits(self._block, self._filled(np.nan))
+
+    @cached_property
     def moments(self) -> Tree:
         """Counts, means, squared distances."""
         leaves = [self.present.astype(float), self._filled(0.0), np.zeros(len(self.present))]
@@ -89,7 +96,7 @@ def features(
     many rows.
     """
     ranges = Ranges(block)
-    values = {name: Values(column, ranges) for name, column in columns.items()}
+    values = {name: Values(column, ranges, block) for name, column in columns.items()}
     high = block.earlier(rows)
     last = block.ends - 1  # what a row that is not there yet needs, the last one of its key does, or it is the last one
     after, needed = block.earlier(last), block.ends - 1
@@ -162,6 +169,10 @@ def _lag(values: Values, rows: Array, low: Array, high: Array, feature: Feature)
     return _taken(values, low, high - low == feature.rows)
 
 
+def _component(values: Values, rows: Array, low: Array, high: Array, feature: Feature) -> Any:
+    return values.fits.features(feature, rows, high)
+
+
 def _distinct(values: Values, rows: Array, low: Array, high: Array, feature: Feature) -> Any:
     """Windows move forward only, so each row comes and goes once."""
     codes, held = values.codes.tolist(), dict[int, int]()
@@ -194,4 +205,7 @@ _STATISTICS: dict[Statistic, Callable[[Values, Array, Array, Array, Feature], An
     Statistic.LAST: _last,
     Statistic.DISTINCT: _distinct,
     Statistic.LAG: _lag,
+    Statistic.TREND: _component,
+    Statistic.SEASON: _component,
+    Statistic.REMAINDER: _component,
 }

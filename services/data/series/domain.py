@@ -1,74 +1,18 @@
 """What a series set means: features over the rows of a key by their times, and what a run makes of them."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from services.data.schema import Column, ColumnType
+from services.data.series.feature import NUMBERS, OF_ANY, Feature, violations
 from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 from services.kit.resources import changed
 
-NUMBERS = (ColumnType.BOOL, ColumnType.INT64, ColumnType.DOUBLE)
 TIMES = (ColumnType.TIMESTAMP, ColumnType.DATE)
 KEYS = (ColumnType.STRING, ColumnType.INT64, ColumnType.BOOL, ColumnType.DATE, ColumnType.TIMESTAMP)
-MOST_WINDOW_ROWS = 100_000  # of one key that windows may reach back over
-LONGEST = 3_155_760_000.0  # seconds: a hundred years
-SHORTEST = 1e-6  # seconds: what times are exact to
-MOST_BACK = 1000  # whole windows that a tumbling one may lie back
 # Why rows have no features: they are put aside, with these reasons.
 LATE, NO_TIME = "late", "no time"
-
-
-class Window(StrEnum):
-    """Which earlier rows of the key count."""
-
-    UNSPECIFIED = ""
-    SLIDING = "sliding"
-    TUMBLING = "tumbling"
-    SESSION = "session"
-    ROWS = "rows"
-
-
-class Statistic(StrEnum):
-    """What of the values in a window."""
-
-    UNSPECIFIED = ""
-    COUNT = "count"
-    SUM = "sum"
-    MEAN = "mean"
-    MIN = "min"
-    MAX = "max"
-    DEVIATION = "deviation"
-    FIRST = "first"
-    LAST = "last"
-    DISTINCT = "distinct"
-    LAG = "lag"
-
-
-_OF_ANY = (Statistic.COUNT, Statistic.FIRST, Statistic.LAST, Statistic.DISTINCT, Statistic.LAG)
-_SAME_TYPE = (Statistic.FIRST, Statistic.LAST, Statistic.LAG)
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One column that is added: a statistic of a column over a window that ends before the row's time."""
-
-    name: str
-    statistic: Statistic
-    column: str = ""
-    window: Window = Window.UNSPECIFIED
-    seconds: float = 0.0
-    rows: int = 0
-    gap_seconds: float = 0.0
-    back: int = 0
-
-    def type_of(self, column: ColumnType | None) -> ColumnType:
-        """The type of the column that is added, for one over a column of that type."""
-        if self.statistic not in _SAME_TYPE or column is None:
-            return ColumnType.DOUBLE
-        return ColumnType.STRING if column is ColumnType.STRING else ColumnType.DOUBLE
 
 
 @dataclass(frozen=True)
@@ -156,42 +100,7 @@ def _violations(made: SeriesSet) -> Iterator[Violation]:
         if feature.name.startswith("__"):
             yield Violation(f"{at}/name", "must not begin with two underscores")
         taken.add(feature.name.lower())
-        yield from _of_feature(feature, at)
-
-
-def _of_feature(feature: Feature, at: str) -> Iterator[Violation]:
-    if not feature.column and feature.statistic is not Statistic.COUNT:
-        yield Violation(f"{at}/column", "must be set: only rows can be counted without one")
-    if feature.statistic is Statistic.LAG:
-        if feature.window:
-            yield Violation(f"{at}/window", "must not be set for a lag")
-        yield from _rows(feature, at)
-        return
-    if not feature.window:
-        yield Violation(f"{at}/window", "must be set")
-        return
-    if feature.window is Window.ROWS:
-        yield from _rows(feature, at)
-    else:
-        yield from _seconds(f"{at}/seconds", feature.seconds)
-    if feature.window is Window.SESSION:
-        yield from _seconds(f"{at}/gap_seconds", feature.gap_seconds)
-        if feature.gap_seconds > feature.seconds:
-            yield Violation(f"{at}/gap_seconds", "must not be greater than seconds, the longest that a session counts")
-    if feature.back and feature.window is not Window.TUMBLING:
-        yield Violation(f"{at}/back", "must not be set for a window that is not tumbling")
-    if not 0 <= feature.back <= MOST_BACK:
-        yield Violation(f"{at}/back", f"must be 0 to {MOST_BACK}")
-
-
-def _rows(feature: Feature, at: str) -> Iterator[Violation]:
-    if not 1 <= feature.rows <= MOST_WINDOW_ROWS:
-        yield Violation(f"{at}/rows", f"must be 1 to {MOST_WINDOW_ROWS}")
-
-
-def _seconds(at: str, seconds: float) -> Iterator[Violation]:
-    if not (math.isfinite(seconds) and SHORTEST <= seconds <= LONGEST):
-        yield Violation(at, f"must be {SHORTEST:g} to {LONGEST:.0f} seconds")
+        yield from violations(feature, at)
 
 
 @dataclass(frozen=True)
@@ -229,7 +138,7 @@ def _misfits(made: SeriesSet, known: Mapping[str, Column]) -> Iterator[Violation
             yield Violation(f"{at}/name", f"the data set has a column {feature.name}")
         if not feature.column:
             continue
-        takes = (*NUMBERS, ColumnType.STRING) if feature.statistic in _OF_ANY else NUMBERS
+        takes = (*NUMBERS, ColumnType.STRING) if feature.statistic in OF_ANY else NUMBERS
         if feature.column not in known:
             yield Violation(f"{at}/column", f"the data set has no column {feature.column}")
         elif known[feature.column].type not in takes:

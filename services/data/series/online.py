@@ -6,7 +6,8 @@ A state is an Arrow table of the rows of one key (`state.columns`), never change
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.data.series.domain import LATE, Feature
+from services.data.series.domain import LATE
+from services.data.series.feature import Feature
 from services.data.series.keys import number_or_text
 from services.data.series.state import KEY, PLACE, TIME
 from services.kit.errors import FailedPrecondition

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from services.data.schema import Column, ColumnType
 from services.data.series import computing, state
-from services.data.series.domain import Feature
+from services.data.series.feature import Feature
 from services.data.series.state import KEY, PLACE, TIME
 from services.data.series.windows import Array, Block
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from services.data.series.domain import Feature, Statistic, Window
+from services.data.series.feature import Feature, Window
 
 Array = np.ndarray[Any, Any]
 _TICKS = 1_000_000  # microseconds
@@ -67,13 +67,13 @@ Bounds = tuple[Array, Array]
 
 def bounds(feature: Feature, block: Block, rows: Array, high: Array) -> Bounds:
     """The window of a feature for some rows of a block; `high` is what `Block.earlier` says of them."""
-    if feature.statistic is Statistic.LAG:
+    if not feature.window:
         return _last(feature, block, rows, high)
     return _WINDOWS[feature.window](feature, block, rows, high)
 
 
 def _last(feature: Feature, block: Block, rows: Array, high: Array) -> Bounds:
-    return np.maximum(high - feature.rows, block.starts[block.segments[rows]]), high
+    return np.maximum(high - feature.reach, block.starts[block.segments[rows]]), high
 
 
 def _sliding(feature: Feature, block: Block, rows: Array, high: Array) -> Bounds:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from aimass.v1 import series_pb2 as pb
-from services.data.series.domain import Feature, SeriesSet, SeriesSetVersion, Statistic, Window
+from services.data.series.domain import SeriesSet, SeriesSetVersion
+from services.data.series.feature import Feature, Statistic, Window
 from services.data.wire import fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
@@ -17,7 +18,8 @@ def features_from_wire(features: Iterable[pb.SeriesFeature]) -> tuple[Feature, .
 def _feature(feature: pb.SeriesFeature, at: str) -> Feature:
     try:
         fields = plain(feature)
-        return Feature(**fields | {"statistic": Statistic(fields["statistic"]), "window": Window(fields["window"])})
+        words = {"statistic": Statistic(fields["statistic"]), "window": Window(fields["window"])}
+        return Feature(**fields | words | {"periods": tuple(feature.periods)})
     except InvalidValue as failure:
         text = f"{at[1:].replace('/', '.')}: {failure.detail}"
         raise InvalidValue(text, [Violation(at, failure.detail)]) from None

@@ -15,7 +15,8 @@ from services.data.datasets.rows import to_rows
 from services.data.engine import Engine
 from services.data.schema import Column
 from services.data.series import state
-from services.data.series.domain import LATE, NO_TIME, Feature
+from services.data.series.domain import LATE, NO_TIME
+from services.data.series.feature import Feature
 from services.data.series.keys import number_or_text, texts, ticks_of, value_type
 from services.kit.child import Child, Json
 

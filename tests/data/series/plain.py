@@ -4,7 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from services.data.series.domain import Feature, Statistic, Window
+import numpy as np
+
+from services.data.series import decomposition
+from services.data.series.feature import COMPONENTS, Feature, Statistic, Window
 
 DAY = 86_400.0
 # One of each window and statistic, with sizes that the rows of the tests fill and empty.
@@ -23,6 +26,10 @@ FEATURES = (
     Feature("last_kind", Statistic.LAST, "kind", Window.TUMBLING, seconds=16),
     Feature("lag", Statistic.LAG, "x", rows=2),
     Feature("lag_kind", Statistic.LAG, "kind", rows=1),
+    Feature("trend", Statistic.TREND, "x", rows=9, periods=(2,)),
+    Feature("season", Statistic.SEASON, "x", rows=16, periods=(2, 3), season=3),
+    Feature("seasons", Statistic.SEASON, "x", rows=8),
+    Feature("remainder", Statistic.REMAINDER, "x", rows=9, periods=(2,)),
 )
 Row = dict[str, Any]
 
@@ -32,11 +39,39 @@ def features(feature: Feature, rows: Sequence[Row], now: float) -> Any:
     before = [row for row in rows if row["at"] < now]
     if feature.statistic is Statistic.LAG:
         return _known(before[-feature.rows][feature.column]) if len(before) >= feature.rows else None
+    if feature.statistic in COMPONENTS:
+        return _known(_component(feature, [_known(row[feature.column]) for row in before]))
     window = _window(feature, before, now)
     if not feature.column:
         return float(len(window))
     values = [value for row in window if (value := _known(row[feature.column])) is not None]
     return _statistic(feature.statistic, values)
+
+
+def _component(feature: Feature, values: Sequence[Any]) -> Any:
+    """By the decomposition that `test_decomposition` checks: here, which rows it is of, and how far ahead."""
+    if feature.statistic is Statistic.REMAINDER:
+        parts = _ahead(feature, values[:-1]) if values else None
+        return None if parts is None or values[-1] is None else values[-1] - (parts[0] + math.fsum(parts[1].values()))
+    parts = _ahead(feature, values)
+    if parts is None or feature.statistic is Statistic.TREND:
+        return parts and parts[0]
+    return parts[1][feature.season] if feature.season else math.fsum(parts[1].values())
+
+
+def _ahead(feature: Feature, values: Sequence[Any]) -> tuple[float, dict[int, float]] | None:
+    every = max(feature.rows // 8, 1)
+    end = len(values) // every * every
+    taken = np.array(
+        [math.nan if value is None else value for value in values[max(end - feature.rows, 0) : end]], float
+    )
+    if len(taken) < feature.rows or np.isnan(taken).sum() > feature.rows / 2:
+        return None
+    taken = decomposition.filled(taken)
+    found = decomposition.proposed(taken, feature.rows // 3)
+    parts = decomposition.decompose(taken, feature.periods or ((found,) if found else ()))
+    trend, seasons = parts.ahead(len(values) - end + 1)
+    return trend, dict(zip(parts.periods, seasons, strict=True))
 
 
 def _known(value: Any) -> Any:
@@ -82,4 +117,4 @@ def _statistic(statistic: Statistic, values: Sequence[Any]) -> Any:
     mean = math.fsum(values) / len(values)
     if statistic is Statistic.MEAN:
         return mean
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    return math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / len(values))

@@ -169,6 +169,31 @@ async def test_a_run_begins_anew_where_it_cannot_go_on(running: House) -> None:
     assert (older.follows, older.rows, older.data_set_version) == (0, 1, 1)
 
 
+async def test_components_are_forecast_for_each_row_and_for_the_next(running: House) -> None:
+    values = [100 + 0.5 * n + (10.0, -4.0, -6.0)[n % 3] for n in range(40)]
+    await add_version(running, "steady", table(*(("a", n, value, None) for n, value in enumerate(values))))
+    names = ("TREND", "SEASON", "REMAINDER")
+    said = [component(name=name.lower(), statistic=f"SERIES_STATISTIC_{name}", periods=[3]) for name in names]
+    made = await create(running, "parts", data_set="steady", features=said)
+    assert list(made.features) == said
+    await run(running, "parts")
+    found = await rows_of(running, "parts-out")
+
+    assert [row["trend"] for row in found[:12]] == [None] * 12
+    assert [row["remainder"] for row in found[:13]] == [None] * 13
+    for row, value in zip(found[13:], values[13:], strict=True):
+        assert row["trend"] + row["season"] == pytest.approx(value, abs=0.2)
+        assert abs(row["remainder"]) < 0.2
+    service = running.runtime.apps["data"].rpc["aimass.v1.SeriesSets"]._series_sets
+    version = await service.version(Scope("acme"), "parts", 0)
+    async with service.state(Scope("acme"), version) as path:
+        held = state.read_key(path, "=a")
+    at = round((BEGIN + timedelta(hours=40)).timestamp() * 1e6)
+    ahead = online.ask(version.features, held, at)
+    assert ahead["trend"] == pytest.approx(120, abs=0.2)
+    assert ahead["season"] == pytest.approx(-4, abs=0.2)
+
+
 async def test_few_rows_none_and_no_key(running: House) -> None:
     await add_version(running, "small", table().slice(0, 0))
     await create(running, "few", data_set="small", keys=[])
@@ -181,6 +206,11 @@ async def test_few_rows_none_and_no_key(running: House) -> None:
 def feature(**values: Any) -> pb.SeriesFeature:
     said = {"name": "f", "statistic": "SERIES_STATISTIC_SUM", "column": "delay", "window": "SERIES_WINDOW_SLIDING"}
     return pb.SeriesFeature(**said | {"seconds": 60.0} | values)
+
+
+def component(**values: Any) -> pb.SeriesFeature:
+    said = {"statistic": pb.SERIES_STATISTIC_SEASON, "window": 0, "seconds": 0.0, "rows": 12}
+    return feature(**said | values)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +230,13 @@ def feature(**values: Any) -> pb.SeriesFeature:
         ({"features": [feature(back=1)]}, "/features/0/back"),
         ({"features": [feature(statistic=pb.SERIES_STATISTIC_LAG, rows=1)]}, "/features/0/window"),
         ({"features": [feature(statistic=99)]}, "/features/0"),
+        ({"features": [feature(periods=[2])]}, "/features/0/periods"),
+        ({"features": [component(rows=3)]}, "/features/0/rows"),
+        ({"features": [component(periods=[7])]}, "/features/0/periods/0"),
+        ({"features": [component(periods=[3, 3])]}, "/features/0/periods/1"),
+        ({"features": [component(periods=[2, 3, 4, 5])]}, "/features/0/periods"),
+        ({"features": [component(periods=[3], season=4)]}, "/features/0/season"),
+        ({"features": [component(window=SLIDING)]}, "/features/0/window"),
         ({"keys": ["plane", "plane"]}, "/keys/1"),
         ({"keys": ["at"]}, "/keys/0"),
         ({"output": "flights"}, "/output"),

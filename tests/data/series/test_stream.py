@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.data.schema import Column, ColumnType
 from services.data.series import online, state
-from services.data.series.domain import MOST_WINDOW_ROWS, Feature, Statistic, Window
+from services.data.series.feature import MOST_WINDOW_ROWS, Feature, Statistic, Window
 from services.data.series.keys import number_or_text, text_of, texts
 from services.data.series.state import KEY, TIME
 from services.data.series.stream import FRESH, ORDER, VALUE, Stream
