@@ -129,6 +129,36 @@ async def test_rules_are_found_for_text_and_for_documents(tenant: Tenant) -> Non
     assert dict(shown.records[0])["value"] == number(0).hex()
 
 
+async def test_a_record_that_is_too_large_is_put_aside_and_those_behind_it_are_read(tenant: Tenant) -> None:
+    name = topic(1, max_message_bytes=str(30 * 2**20))
+    large = b'{"n": 1, "more": "' + b"x" * (20 * 2**20) + b'"}'
+    write(name, [(0, None, number(0))])
+    write(name, [(0, None, large)], max_request_size=30 * 2**20)
+    write(name, [(0, None, number(2))])
+    await tenant.rule("numbers", source(name), NUMBERS)
+    done = await tenant.extract("numbers")
+    assert (done.rows_accepted, done.rows_quarantined) == (2, 1)
+    ((record, reason, origin),) = await tenant.quarantine("numbers", done.data_set_version)
+    assert (reason, origin, len(record)) == ("the value is longer than 1 MiB", f"{name}/0:1", 8192)
+    assert (await tenant.extract("numbers")).records_read == 0
+
+
+class Crooked(str):
+    """The name of a header that is no text."""
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff"
+
+
+async def test_a_record_that_cannot_be_decoded_is_said_and_no_cursor_passes_it(tenant: Tenant) -> None:
+    name = topic(1)
+    await tenant.rule("numbers", source(name), NUMBERS)
+    write(name, [(0, None, number(0))], headers=[(Crooked("a"), b"x")])
+    done = await tenant.ended((await tenant.begin("numbers")).operation)
+    assert done.error.code == "failed_precondition"
+    assert f"{name} has a damaged record" in done.error.detail
+
+
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_records_are_read_however_the_broker_compresses_them(tenant: Tenant, codec: str) -> None:
     name = topic(1, compression_type=codec)
