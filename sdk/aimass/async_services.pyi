@@ -1177,6 +1177,17 @@ class AsyncRecipes:
     ) -> recipes_pb2.PreviewRecipeResponse:
         """Runs steps on the first rows of a version and shows what they do."""
 
+    async def propose_recipe(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.ProposeRecipeResponse:
+        """Looks at the first rows of a version and proposes steps, each with the reason for it."""
+
     async def delete_recipe(self, *, recipe: str, etag: str, timeout: Seconds = ...) -> recipes_pb2.Recipe:
         """Deletes a recipe; the data set that it wrote is kept."""
 

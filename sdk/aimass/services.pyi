@@ -1210,6 +1210,18 @@ class Recipes:
         """Runs steps on the first rows of a version and shows what they do. Nothing is stored. forbidden: columns of
         the data set are masked for the caller."""
 
+    def propose_recipe(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.ProposeRecipeResponse:
+        """Looks at the first rows of a version and proposes steps, each with the reason for it. Nothing is stored:
+        edit them, preview them, and create a recipe. forbidden: columns of the data set are masked for the caller."""
+
     def delete_recipe(self, *, recipe: str, etag: str, timeout: Seconds = ...) -> recipes_pb2.Recipe:
         """Deletes a recipe; the data set that it wrote is kept. It can be undeleted."""
 

@@ -1519,6 +1519,90 @@ class PreviewRecipeResponse(_message.Message):
 Global___PreviewRecipeResponse: _TypeAlias = PreviewRecipeResponse  # noqa: Y015
 
 @_typing.final
+class ProposeRecipeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    version: _builtins.int
+    """The newest if unset."""
+    rows: _builtins.int
+    """How many rows to look at; 10,000 if unset, at most 100,000."""
+    cpu_seconds: _builtins.int
+    """Processor time in seconds that it may use; 120 if unset. It is reserved from the caller's quotas."""
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        version: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds", b"cpu_seconds", "data_set", b"data_set", "rows", b"rows", "version", b"version"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeRecipeRequest: _TypeAlias = ProposeRecipeRequest  # noqa: Y015
+
+@_typing.final
+class ProposedStep(_message.Message):
+    """A step, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    @_builtins.property
+    def step(self) -> Global___CleaningStep: ...
+    def __init__(
+        self,
+        *,
+        step: Global___CleaningStep | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposedStep: _TypeAlias = ProposedStep  # noqa: Y015
+
+@_typing.final
+class ProposeRecipeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows that were looked at."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProposedStep]:
+        """In their order; none where nothing needs to be cleaned."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___ProposedStep] | None = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeRecipeResponse: _TypeAlias = ProposeRecipeResponse  # noqa: Y015
+
+@_typing.final
 class DeleteRecipeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -78,6 +78,11 @@ class RecipesStub:
                 request_serializer=aimass_dot_v1_dot_recipes__pb2.PreviewRecipeRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_recipes__pb2.PreviewRecipeResponse.FromString,
                 _registered_method=True)
+        self.ProposeRecipe = channel.unary_unary(
+                '/aimass.v1.Recipes/ProposeRecipe',
+                request_serializer=aimass_dot_v1_dot_recipes__pb2.ProposeRecipeRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_recipes__pb2.ProposeRecipeResponse.FromString,
+                _registered_method=True)
         self.DeleteRecipe = channel.unary_unary(
                 '/aimass.v1.Recipes/DeleteRecipe',
                 request_serializer=aimass_dot_v1_dot_recipes__pb2.DeleteRecipeRequest.SerializeToString,
@@ -154,6 +159,14 @@ class RecipesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProposeRecipe(self, request, context):
+        """Looks at the first rows of a version and proposes steps, each with the reason for it. Nothing is stored: edit them, preview them, and
+        create a recipe. forbidden: columns of the data set are masked for the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteRecipe(self, request, context):
         """Deletes a recipe; the data set that it wrote is kept. It can be undeleted.
         """
@@ -210,6 +223,11 @@ def add_RecipesServicer_to_server(servicer, server):
                     servicer.PreviewRecipe,
                     request_deserializer=aimass_dot_v1_dot_recipes__pb2.PreviewRecipeRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_recipes__pb2.PreviewRecipeResponse.SerializeToString,
+            ),
+            'ProposeRecipe': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposeRecipe,
+                    request_deserializer=aimass_dot_v1_dot_recipes__pb2.ProposeRecipeRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_recipes__pb2.ProposeRecipeResponse.SerializeToString,
             ),
             'DeleteRecipe': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteRecipe,
@@ -441,6 +459,33 @@ class Recipes:
             '/aimass.v1.Recipes/PreviewRecipe',
             aimass_dot_v1_dot_recipes__pb2.PreviewRecipeRequest.SerializeToString,
             aimass_dot_v1_dot_recipes__pb2.PreviewRecipeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposeRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Recipes/ProposeRecipe',
+            aimass_dot_v1_dot_recipes__pb2.ProposeRecipeRequest.SerializeToString,
+            aimass_dot_v1_dot_recipes__pb2.ProposeRecipeResponse.FromString,
             options,
             channel_credentials,
             insecure,

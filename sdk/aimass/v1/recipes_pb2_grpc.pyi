@@ -58,6 +58,10 @@ class RecipesStub:
     """Runs steps on the first rows of a version and shows what they do. Nothing is stored. forbidden: columns of the data set are
     masked for the caller.
     """
+    ProposeRecipe: _grpc.UnaryUnaryMultiCallable[_recipes_pb2.ProposeRecipeRequest, _recipes_pb2.ProposeRecipeResponse]
+    """Looks at the first rows of a version and proposes steps, each with the reason for it. Nothing is stored: edit them, preview them, and
+    create a recipe. forbidden: columns of the data set are masked for the caller.
+    """
     DeleteRecipe: _grpc.UnaryUnaryMultiCallable[_recipes_pb2.DeleteRecipeRequest, _recipes_pb2.Recipe]
     """Deletes a recipe; the data set that it wrote is kept. It can be undeleted."""
     UndeleteRecipe: _grpc.UnaryUnaryMultiCallable[_recipes_pb2.UndeleteRecipeRequest, _recipes_pb2.Recipe]
@@ -92,6 +96,10 @@ class RecipesAsyncStub(RecipesStub):
     PreviewRecipe: _aio.UnaryUnaryMultiCallable[_recipes_pb2.PreviewRecipeRequest, _recipes_pb2.PreviewRecipeResponse]  # type: ignore[assignment]
     """Runs steps on the first rows of a version and shows what they do. Nothing is stored. forbidden: columns of the data set are
     masked for the caller.
+    """
+    ProposeRecipe: _aio.UnaryUnaryMultiCallable[_recipes_pb2.ProposeRecipeRequest, _recipes_pb2.ProposeRecipeResponse]  # type: ignore[assignment]
+    """Looks at the first rows of a version and proposes steps, each with the reason for it. Nothing is stored: edit them, preview them, and
+    create a recipe. forbidden: columns of the data set are masked for the caller.
     """
     DeleteRecipe: _aio.UnaryUnaryMultiCallable[_recipes_pb2.DeleteRecipeRequest, _recipes_pb2.Recipe]  # type: ignore[assignment]
     """Deletes a recipe; the data set that it wrote is kept. It can be undeleted."""
@@ -170,6 +178,16 @@ class RecipesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_recipes_pb2.PreviewRecipeResponse, _abc.Awaitable[_recipes_pb2.PreviewRecipeResponse]]:
         """Runs steps on the first rows of a version and shows what they do. Nothing is stored. forbidden: columns of the data set are
         masked for the caller.
+        """
+
+    @_abc_1.abstractmethod
+    def ProposeRecipe(
+        self,
+        request: _recipes_pb2.ProposeRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recipes_pb2.ProposeRecipeResponse, _abc.Awaitable[_recipes_pb2.ProposeRecipeResponse]]:
+        """Looks at the first rows of a version and proposes steps, each with the reason for it. Nothing is stored: edit them, preview them, and
+        create a recipe. forbidden: columns of the data set are masked for the caller.
         """
 
     @_abc_1.abstractmethod

@@ -4,7 +4,7 @@ from aimass.v1 import operations_pb2
 from aimass.v1 import recipes_pb2 as pb
 from services.data.cleaning.domain import RecipeView, Run
 from services.data.cleaning.service import Previews, Recipes
-from services.data.cleaning.wire import preview_to_wire, recipe_to_wire, run_to_wire, steps_from_wire
+from services.data.cleaning.wire import preview_to_wire, proposal_to_wire, recipe_to_wire, run_to_wire, steps_from_wire
 from services.data.metering.domain import CpuBudget
 from services.kit.rpc import Call
 
@@ -56,6 +56,12 @@ class RecipesApi:
             call.principal, place, steps, request.rows, call.remaining(), budget, reservation
         )
         return preview_to_wire(found)
+
+    async def ProposeRecipe(self, request: pb.ProposeRecipeRequest, call: Call) -> pb.ProposeRecipeResponse:
+        budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
+        place = (request.data_set, request.version)
+        found = await self._previews.propose(call.principal, place, request.rows, call.remaining(), budget, reservation)
+        return proposal_to_wire(found)
 
     async def DeleteRecipe(self, request: pb.DeleteRecipeRequest, call: Call) -> pb.Recipe:
         return await self._seen(await self._recipes.delete(call.scope, request.recipe, call.etag), call)

@@ -31,16 +31,16 @@ class Finding(Operator[FindMissing]):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        known = pa.array([_folded(text) for text in self.kind.texts or MISSING_TEXTS], pa.string())
+        known = pa.array([folded(text) for text in self.kind.texts or MISSING_TEXTS], pa.string())
         for name in self.names:
             values = table.column(name)
-            folded = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-            empty = pc.is_in(folded, known)
+            plain = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+            empty = pc.is_in(plain, known)
             table = replaced(table, name, pc.if_else(empty, pa.scalar(None, values.type), values))
         return Applied(table)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """As Arrow folds it: by characters, not by words."""
     return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text.strip())
 

@@ -23,6 +23,7 @@ from services.kit.resources import deleted, undeleted
 from services.kit.timestamps import uuid7
 
 _ROWS, _MOST = 1_000, 10_000  # of a preview
+_LOOKED_AT, _MOST_LOOKED_AT = 10_000, 100_000  # of a proposal
 
 
 class Recipes:
@@ -113,7 +114,10 @@ class Recipes:
 
 
 class Previews:
-    """Shows what steps do to the first rows of a version. As many at a time as there are children for; others wait."""
+    """Shows what steps do to the first rows of a version, and proposes some.
+
+    As many at a time as there are children for; others wait.
+    """
 
     def __init__(self, data_sets: DataSets, metering: Metering, limits: Limits, free: asyncio.Semaphore) -> None:
         """`free` is shared with the queries."""
@@ -133,14 +137,44 @@ class Previews:
 
         Raises not_found, unknown_version, invalid_value, limit_exceeded; forbidden for who does not see all columns.
         """
-        if not 0 <= rows <= _MOST:
-            raise invalid("/rows", f"must lie between 0 and {_MOST}")
-        usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
         await asyncio.to_thread(check_steps, steps, known_zone)
+        more = {"preview": _within(rows, _MOST) or _ROWS, "learned": None}
+        return await self._ask(principal, place, steps, more, seconds, budget, reservation)
+
+    async def propose(
+        self,
+        principal: Principal,
+        place: tuple[str, int],
+        rows: int,
+        seconds: float,
+        budget: CpuBudget,
+        reservation: str,
+    ) -> dict[str, Any]:
+        """Steps for a data set's version with the reason for each, from its first rows. Raises as `preview` does."""
+        more = {"propose": _within(rows, _MOST_LOOKED_AT) or _LOOKED_AT}
+        return await self._ask(principal, place, (), more, seconds, budget, reservation)
+
+    async def _ask(
+        self,
+        principal: Principal,
+        place: tuple[str, int],
+        steps: Sequence[Step],
+        more: dict[str, Any],
+        seconds: float,
+        budget: CpuBudget,
+        reservation: str,
+    ) -> dict[str, Any]:
+        usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
         await self._data_sets.check_seen(principal, place[0])
         location = await self._data_sets.locate(principal.scope, *place)
         planned(steps, location.version.columns)
         limits = waited_for(self._limits, seconds)
         async with self._free, self._data_sets.local(principal.scope, location) as local:
-            request = table_request(local, steps) | {"preview": rows or _ROWS, "learned": None}
+            request = table_request(local, steps) | more
             return await self._metering.run_once(principal.scope, usage, reservation, WORK, request, limits)
+
+
+def _within(rows: int, most: int) -> int:
+    if not 0 <= rows <= most:
+        raise invalid("/rows", f"must lie between 0 and {most}")
+    return rows

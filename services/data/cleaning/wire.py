@@ -6,7 +6,7 @@ from typing import Any
 from aimass.v1 import recipes_pb2 as pb
 from services.data.cleaning.domain import RecipeView, Run
 from services.data.cleaning.kinds_values import Spellings
-from services.data.cleaning.steps import KINDS, Step
+from services.data.cleaning.steps import KINDS, Step, from_json
 from services.data.datasets.masking import NOTHING, Hidden, is_hidden
 from services.data.schema import Column, ColumnType
 from services.data.wire import fields_of, plain, schema_to_wire
@@ -120,6 +120,12 @@ def _set(value: Any, told: Any) -> None:
         value.string_value = told
     else:
         value.number_value = told
+
+
+def proposal_to_wire(told: Mapping[str, Any]) -> pb.ProposeRecipeResponse:
+    """Steps that a child proposes."""
+    steps = [pb.ProposedStep(step=step_to_wire(from_json(one["step"])), reason=one["reason"]) for one in told["steps"]]
+    return pb.ProposeRecipeResponse(steps=steps, rows=told["rows"])
 
 
 def preview_to_wire(told: Mapping[str, Any]) -> pb.PreviewRecipeResponse:

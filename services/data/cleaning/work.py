@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from services.data.arrow import arrow_schema, fit
+from services.data.cleaning import proposing
 from services.data.cleaning.chain import Chain, Source
 from services.data.cleaning.operators import ROW
 from services.data.cleaning.steps import from_json
@@ -23,7 +24,9 @@ _STATE = 4 * 2**20  # bytes of what a version may learn
 
 
 def main(request: Json, child: Child) -> Json:
-    """Runs `steps` on `files`: into `folder`, or, with `preview` rows, to be shown."""
+    """Runs `steps` on `files`: into `folder`, or, with `preview` rows, to be shown; or proposes some."""
+    if "propose" in request:
+        return proposing.main(request, child)
     columns = tuple(Column(name, ColumnType(kind), bool(null)) for name, kind, null in request["columns"])
     files = [(str(path), int(rows)) for path, rows in request["files"]]
     chain = Chain(

@@ -121,6 +121,8 @@ async def test_a_column_that_is_masked_stays_so_and_is_not_got_by_cleaning(home:
     blind = home.stub(RecipesStub, "data", "recipes.*", "data_sets.read")
 
     assert await code_of(blind.RunRecipe(pb.RunRecipeRequest(recipe="tidy"))) is Code.FORBIDDEN
+    proposal = pb.ProposeRecipeRequest(data_set="raw")
+    assert await code_of(blind.ProposeRecipe(proposal)) is Code.FORBIDDEN
     preview = pb.PreviewRecipeRequest(data_set="raw", steps=STEPS[:2])
     assert await code_of(blind.PreviewRecipe(preview)) is Code.FORBIDDEN
     done = await run(home)
