@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.extractions import sinks
-from services.data.reading import connector_sql
+from services.data.reading import connector_sql, sqlite
 from services.data.reading.kinds import RuleColumn, SqlRule, SqlSource
 from services.data.schema import ColumnType
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, Failure, Unavailable
 from tests.data.reading_child import Reading
 
 SOURCE = SqlSource("sqlite:///a.db", "t", "id")
@@ -193,3 +194,34 @@ def test_another_column_of_the_cursors_name_does_not_order_the_pages(
         reading.compiled = replace(reading.compiled, statement=old)
 
     assert [row["key"] for row in reading.rows(reading.run())] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_file_that_somebody_has_locked_is_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY", 1)
+    table(root, "INTEGER PRIMARY KEY", *range(10))
+    reading = Reading(root, SOURCE, RULE)
+    lock = sqlite3.connect(root / "a.db", isolation_level=None, check_same_thread=False)
+    lock.execute("BEGIN EXCLUSIVE")
+    end = threading.Timer(1.0, lock.rollback)
+    end.start()
+
+    assert keys(reading) == [str(key) for key in range(10)]
+    end.join()
+    lock.close()
+    assert {message.get("waits") for message in reading.told} >= {"a.db is locked by somebody else"}
+    assert keys(reading) == []
+
+
+def test_a_lock_in_the_middle_of_a_run_doubles_no_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connector_sql, "_PAGE", 3)
+    table(root, "INTEGER PRIMARY KEY", *range(10))
+    reading, page, failing = Reading(root, SOURCE, RULE), sqlite.page, [2, 3]
+
+    def locked(*asked: Any) -> list[Any]:
+        failing[:] = [left - 1 for left in failing]
+        if 0 in failing:
+            raise Unavailable("a.db is locked by somebody else")
+        return page(*asked)
+
+    monkeypatch.setattr(sqlite, "page", locked)
+    assert keys(reading) == [str(key) for key in range(10)]

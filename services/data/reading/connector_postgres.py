@@ -11,12 +11,12 @@ from services.data.reading.connector_sql import COUNTED, declared, sql_identity
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
-from services.data.reading.patience import Patience
+from services.data.reading.patience import Patience, finish
 from services.data.reading.postgres_server import opened, server_of
 from services.data.reading.samples import Sample, Tried
 from services.data.reading.sqlite import Table
 from services.data.schema import quoted
-from services.kit.errors import FailedPrecondition, Failure
+from services.kit.errors import FailedPrecondition
 
 _PAGE = 16_384  # records that are typed together
 _WRITERS = 30.0  # seconds that a run waits for transactions that write to the table
@@ -96,16 +96,8 @@ class PostgresConnector:
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins; a server that is away is waited for."""
         reading = _Reading(self._source, place, compiled, cursor, sink, time.monotonic() + seconds)
-        patience, notes = Patience(seconds, sink.wait), list[str]()
-        while not reading.done:
-            before = reading.after
-            try:
-                notes = reading.go_on()
-            except Failure as failure:
-                if reading.after != before:
-                    patience.got_on()
-                patience.bear(failure)
-        return End({"after": list(reading.after) if reading.after else None}, notes)
+        finish(reading, Patience(seconds, sink.wait))
+        return End({"after": list(reading.after) if reading.after else None}, reading.notes)
 
 
 class _Reading:
@@ -122,9 +114,10 @@ class _Reading:
         self._fields = [column.name for column in compiled.columns]
         self._ready = extractor.for_fields(compiled, self._fields)
         self.done = False
+        self.notes: list[str] = []
 
-    def go_on(self) -> list[str]:
-        """Reads to the end of what is there; notes for people. Raises unavailable when the server is away."""
+    def go_on(self) -> None:
+        """Reads to the end of what is there. Raises unavailable when the server is away."""
         source = self._source
         with opened(self._place, source, max(self._deadline - time.monotonic(), 1.0)) as connection:
             table = postgres.describe(connection, source)
@@ -133,10 +126,11 @@ class _Reading:
                 self.done = self._upto is None
             if not postgres.writers_end(connection, table, _WRITERS):
                 self.done = True
-                return [f"nothing was read: a transaction has been writing to {source.table} for {_WRITERS:g} s"]
+                self.notes.append(
+                    f"nothing was read: a transaction has been writing to {source.table} for {_WRITERS:g} s"
+                )
             while not self.done:
                 self._page(connection, table)
-        return []
 
     def _page(self, connection: Any, table: postgres.Described) -> None:
         source, upto = self._source, self._upto

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
+from services.data.reading.patience import Patience, finish
 from services.data.reading.samples import Sample, Tried, suggested
 from services.data.reading.sqlite import Table
 from services.data.reading.values import Misfit, parse
@@ -87,24 +90,48 @@ class SqlConnector:
         return [PartLag(self._source.table, 0, 0, count)]
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
-        """The rows above the cursor that are there when it begins."""
-        source, names = self._source, [column.name for column in compiled.columns]
-        ready = extractor.for_fields(compiled, names)
-        after, first = cursor.get("after"), None
-        with sqlite.opened(place.root, place.steps, seconds) as connection:
+        """The rows above the cursor that are there when it begins; a file that somebody has locked is waited for."""
+        reading = _Reading(self._source, place, compiled, cursor, sink, time.monotonic() + seconds)
+        finish(reading, Patience(seconds, sink.wait))
+        return End({"after": reading.after})
+
+
+class _Reading:
+    """One run: how far it is, whoever locks the file."""
+
+    def __init__(
+        self, source: SqlSource, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, deadline: float
+    ) -> None:
+        self._source, self._place, self._compiled, self._sink = source, place, compiled, sink
+        self._deadline, self._fields = deadline, [column.name for column in compiled.columns]
+        self._ready = extractor.for_fields(compiled, self._fields)
+        self.after, self.done = cursor.get("after"), False
+        self._first: Any = None
+        # Its only value is the newest one: set once there is one.
+        self._newest: tuple[Any, ...] = ()
+
+    def go_on(self) -> None:
+        """Reads to the end of what is there. Raises unavailable when the file is locked."""
+        source = self._source
+        with sqlite.opened(self._place.root, self._place.steps, self._deadline - time.monotonic()) as connection:
             sqlite.describe(connection, source)
             sqlite.confine(connection, source.table)
-            newest = sqlite.newest(connection, source)
-            while rows := sqlite.page(connection, source, compiled.statement, after, _PAGE):
-                values = [row[compiled.cursor] for row in rows]
-                first = values[0] if first is None else first
-                after = _kept(values[-1], source)
-                sink.take(ready, rows, [f"{source.table}:{value}" for value in values], names)
-                sink.tell(_fraction(first, after, newest))
-                # Rows that are added while we read are for the next run, or this one may never end.
-                if len(rows) < _PAGE or after == newest:
-                    break
-        return End({"after": after})
+            self._newest = self._newest or (sqlite.newest(connection, source),)
+            while not self.done:
+                self._page(connection, self._newest[0])
+
+    def _page(self, connection: sqlite3.Connection, newest: Any) -> None:
+        source = self._source
+        rows = sqlite.page(connection, source, self._compiled.statement, self.after, _PAGE)
+        if rows:
+            values = [row[self._compiled.cursor] for row in rows]
+            self._first = values[0] if self._first is None else self._first
+            after = _kept(values[-1], source)
+            self._sink.take(self._ready, rows, [f"{source.table}:{value}" for value in values], self._fields)
+            self.after = after
+            self._sink.tell(_fraction(self._first, after, newest))
+        # Rows that are added while we read are for the next run, or this one may never end.
+        self.done = len(rows) < _PAGE or self.after == newest
 
 
 def sql_identity(source: SqlSource) -> str:

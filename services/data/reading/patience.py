@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from services.kit.errors import Code, Failure
 
@@ -37,3 +38,25 @@ class Patience:
         self._tell(failure.detail)
         time.sleep(self._wait)
         self._wait = min(self._wait * 2, 10.0)
+
+
+class Reading(Protocol):
+    """A run that can be taken up where it was: `after` is where, `done` that nothing is left."""
+
+    after: Any
+    done: bool
+
+    def go_on(self) -> object:
+        """Reads on. Raises unavailable when the source is away."""
+
+
+def finish(reading: Reading, patience: Patience) -> None:
+    """Reads all, however often the source is away, as long as it comes back. Raises what reading does."""
+    while not reading.done:
+        before = reading.after
+        try:
+            reading.go_on()
+        except Failure as failure:
+            if reading.after != before:
+                patience.got_on()
+            patience.bear(failure)

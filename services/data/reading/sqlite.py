@@ -14,7 +14,7 @@ from services.data.reading import folders
 from services.data.reading.folders import Parts
 from services.data.reading.kinds import SqlSource
 from services.data.schema import ColumnType, quoted
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Unavailable
 
 FUNCTIONS = frozenset(
     """
@@ -24,6 +24,7 @@ FUNCTIONS = frozenset(
 )
 _SCHEME = "sqlite:///"
 _STEPS = 20_000  # of SQLite's machine between two looks at the clock
+_BUSY = 5000  # milliseconds that a statement waits for a lock
 _LENGTH = 16 * 2**20  # bytes of a value
 _SAMPLE = 16 * 2**20  # bytes of the rows of a preview or a test
 _ALLOWED = (sqlite3.SQLITE_SELECT,)
@@ -81,7 +82,7 @@ def _tame(connection: sqlite3.Connection, deadline: float) -> None:
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LENGTH)
     connection.text_factory = lambda raw: raw.decode(errors="replace")
@@ -97,6 +98,8 @@ def _named(file: str) -> Iterator[None]:
             raise Failure(Code.LIMIT_EXCEEDED, f"reading {file} takes too long") from None
         if "prohibited" in str(error) or "not authorized" in str(error):
             raise Failure(Code.SQL_NOT_ALLOWED, "the statement reads more than the table of its source") from None
+        if "is locked" in str(error):
+            raise Unavailable(f"{file} is locked by somebody else") from None
         raise InvalidValue(f"{file} cannot be read: {error}") from None
 
 
