@@ -53,7 +53,9 @@ def joined(asked: pa.Table, known: pa.Table, seconds_to_live: float, bucket_rows
         for part, rows in (("asked", asked), ("known", known)):
             half = rows.num_rows // 2
             for number, piece in enumerate((rows.slice(0, half), rows.slice(half))):
-                pq.write_table(piece, folder / f"{part}-{number}.parquet", row_group_size=7)
+                pq.write_table(
+                    piece, folder / f"{part}-{number}.parquet", row_group_size=7 if rows.num_rows < 100 else 997
+                )
             files.append(
                 [(str(folder / f"{part}-{n}.parquet"), count) for n, count in ((0, half), (1, rows.num_rows - half))]
             )

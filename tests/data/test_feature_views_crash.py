@@ -1,4 +1,4 @@
-"""kill -9 at chosen points of a materialisation: after a restart it goes on, and reads tell no difference."""
+"""kill -9 at chosen points of a materialisation or a join: after a restart it goes on, and reads tell no difference."""
 
 import os
 import signal
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from aimass.v1 import feature_views_pb2 as pb
+from tests.data import killed
 from tests.data.killed_views import POINTS, ROWS, SENSORS
+from tests.data.test_feature_joins import rows
 from tests.data.test_pipelines_crash import finished
 from tests.data.views import values
 from tests.support.house import house
 
 
-def kill(home: Path, point: str) -> None:
-    command = [sys.executable, "-m", "tests.data.killed_views", str(home), point]
+def kill(home: Path, point: str, module: str = "tests.data.killed_views") -> None:
+    command = [sys.executable, "-m", module, str(home), point]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     root = Path(__file__).parents[2]
     ended = subprocess.run(command, cwd=root, env=env, capture_output=True, timeout=60, check=False)
@@ -33,3 +35,13 @@ async def test_a_materialisation_goes_on_where_it_was_killed(home: Path, point: 
         newest = {number % SENSORS: float(number) for number in range(ROWS)}
         found = await values(running, *(f"s{sensor}" for sensor in range(100)))
         assert found == [[newest[sensor], "on"] for sensor in range(100)]
+
+
+@pytest.mark.parametrize("point", killed.POINTS)
+async def test_a_join_goes_on_where_it_was_killed_and_adds_one_version(home: Path, point: str) -> None:
+    kill(home, point, "tests.data.killed_joins")
+    async with house(home, "data") as running:
+        operation, done = await finished(running), pb.FeatureJoin()
+        assert operation.response.Unpack(done), operation.error
+        assert (done.version, done.rows, list(done.found)) == (1, 2, [2])
+        assert [row["last_temp"] for row in await rows(running)] == [1, 2]

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from services.data.arrow import arrow_schema
 from services.data.datasets import parquet, statistics
 from services.data.feature_joins.domain import Join, JoinedView
-from services.data.feature_views.work import key_texts, timed
+from services.data.feature_views.work import key_texts, tables
 from services.data.schema import Column
 from services.kit.child import Child, Json
 
@@ -62,20 +62,10 @@ def main(request: Json, child: Child) -> Json:
 
 def _tables(files: Sequence[Any], columns: Sequence[Column], event_time: str) -> Iterator[tuple[int, Any]]:
     """The columns and `__time` of some rows at a time, with the number of the first of them."""
-    import pyarrow.parquet as pq
-
     start = 0
-    for path, _ in files:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            there = file.schema_arrow.names
-            wanted = {*(column.name for column in columns), event_time}
-            names = [name for name in there if name in wanted] or there[:1]
-            for group in range(file.num_row_groups):
-                piece = file.read_row_group(group, columns=names, use_threads=False)
-                for begin in range(0, piece.num_rows, _SLICE):
-                    table = timed(piece.slice(begin, _SLICE), columns, event_time)
-                    yield start, table
-                    start += table.num_rows
+    for table in tables(files, columns, event_time, 0, _SLICE):
+        yield start, table
+        start += table.num_rows
 
 
 def _divide_features(view: JoinedView, files: Sequence[Any], folder: Path, buckets: int) -> None:

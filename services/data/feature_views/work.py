@@ -27,7 +27,8 @@ def main(request: Json, child: Child) -> Json:
     """
     keys, features = (_COLUMNS.validate_python(request[part]) for part in ("keys", "features"))
     position, folder = int(request["after"]), Path(request["folder"])
-    for number, table in enumerate(_tables(request["files"], [*keys, *features], request["event_time"], position)):
+    found = tables(request["files"], [*keys, *features], request["event_time"], position, PAGE)
+    for number, table in enumerate(found):
         page, counts = _page(table, keys, features, position, request)
         position += table.num_rows
         _wait(folder)
@@ -38,8 +39,25 @@ def main(request: Json, child: Child) -> Json:
     return {"position": position}
 
 
-def _tables(files: Sequence[Any], columns: Sequence[Column], event_time: str, start: int) -> Iterator[Any]:
-    """The columns and `__time` (microseconds since 1970) of PAGE rows at a time, from a row on."""
+def tables(files: Sequence[Any], columns: Sequence[Column], event_time: str, start: int, size: int) -> Iterator[Any]:
+    """The columns and `__time` (microseconds since 1970) of the rows from one on, `size` to twice as many at a time.
+
+    However small the files are: the last table alone may have fewer.
+    """
+    import pyarrow as pa
+
+    waiting, count = list[Any](), 0
+    for piece in _pieces(files, columns, event_time, start, size):
+        waiting.append(piece)
+        count += piece.num_rows
+        if count >= size:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, count = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _pieces(files: Sequence[Any], columns: Sequence[Column], event_time: str, start: int, size: int) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     for path, rows in files:
@@ -54,8 +72,8 @@ def _tables(files: Sequence[Any], columns: Sequence[Column], event_time: str, st
                     start -= count
                     continue
                 piece = file.read_row_group(group, columns=names or _names(file)[:1], use_threads=False)
-                for begin in range(start, count, PAGE):
-                    yield timed(piece.slice(begin, PAGE), columns, event_time)
+                for begin in range(start, count, size):
+                    yield timed(piece.slice(begin, size), columns, event_time)
                 start = 0
 
 
