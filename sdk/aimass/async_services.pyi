@@ -14,6 +14,7 @@ from aimass.v1 import (
     engines_pb2,
     expectations_pb2,
     extractions_pb2,
+    feature_search_pb2,
     feature_views_pb2,
     features_pb2,
     jobs_pb2,
@@ -449,6 +450,27 @@ class AsyncExtractions:
     def iterate_extractions(
         self, *, rule: str | None = ..., page_size: int | None = ..., rule_set: str | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[extractions_pb2.Extraction]: ...
+
+class AsyncFeatureSearches:
+    """As FeatureSearches, awaited."""
+
+    async def search_features(
+        self,
+        *,
+        data_set: str,
+        label: str,
+        data_set_version: int | None = ...,
+        exclude: Sequence[str] | None = ...,
+        time: str | None = ...,
+        allow: Sequence[str] | None = ...,
+        train: features_pb2.RowRange | Fields | None = ...,
+        rows: int | None = ...,
+        false_discovery_rate: float | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[feature_search_pb2.FeatureSearch]:
+        """Searches a version of a data set for steps that add to what its columns say about a label."""
 
 class AsyncFeatureSets:
     """As FeatureSets, awaited."""
@@ -1795,6 +1817,7 @@ class AsyncServices:
     engines: AsyncEngines
     expectations: AsyncExpectations
     extractions: AsyncExtractions
+    feature_searches: AsyncFeatureSearches
     feature_sets: AsyncFeatureSets
     feature_views: AsyncFeatureViews
     jobs: AsyncJobs

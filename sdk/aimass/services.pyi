@@ -14,6 +14,7 @@ from aimass.v1 import (
     engines_pb2,
     expectations_pb2,
     extractions_pb2,
+    feature_search_pb2,
     feature_views_pb2,
     features_pb2,
     jobs_pb2,
@@ -465,6 +466,29 @@ class Extractions:
     def iterate_extractions(
         self, *, rule: str | None = ..., page_size: int | None = ..., rule_set: str | None = ..., timeout: Seconds = ...
     ) -> Iterator[extractions_pb2.Extraction]: ...
+
+class FeatureSearches:
+    """Proposes steps for feature sets, each with what it adds on rows that did not choose it."""
+
+    def search_features(
+        self,
+        *,
+        data_set: str,
+        label: str,
+        data_set_version: int | None = ...,
+        exclude: Sequence[str] | None = ...,
+        time: str | None = ...,
+        allow: Sequence[str] | None = ...,
+        train: features_pb2.RowRange | Fields | None = ...,
+        rows: int | None = ...,
+        false_discovery_rate: float | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[feature_search_pb2.FeatureSearch]:
+        """Searches a version of a data set for steps that add to what its columns say about a label. Ends with a
+        FeatureSearch; nothing is created. invalid_value: a column is missing or of the wrong type. forbidden: a
+        column that is not excluded is masked for the caller."""
 
 class FeatureSets:
     """Steps that turn columns into numbers. Fitting creates an immutable version: one ONNX graph with its constants."""
@@ -1845,6 +1869,7 @@ class Services:
     engines: Engines
     expectations: Expectations
     extractions: Extractions
+    feature_searches: FeatureSearches
     feature_sets: FeatureSets
     feature_views: FeatureViews
     jobs: Jobs

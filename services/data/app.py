@@ -1,10 +1,10 @@
 """How the data service is put together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from services.data.cleaning.api import RecipesApi
 from services.data.cleaning.runner import CleaningRunner
@@ -16,7 +16,6 @@ from services.data.datasets.api import DataSetsApi
 from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.divider import Divider
-from services.data.datasets.laying import Laying
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
@@ -24,6 +23,7 @@ from services.data.datasets.store.catalogue import CatalogueStore
 from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import Tables, open_tables
 from services.data.datasets.versions import Versions
+from services.data.derived import derived_slices
 from services.data.discovery.service import Discoveries
 from services.data.expectations.api import ExpectationsApi
 from services.data.expectations.service import DataSetExpectations, Inspector
@@ -34,26 +34,11 @@ from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.service import Extractions
 from services.data.extractions.store import ExtractionStore
 from services.data.extractions.wire import extraction_to_wire
-from services.data.feature_joins.runner import JoinRunner
-from services.data.feature_joins.service import FeatureJoins
-from services.data.feature_joins.store import JoinStore
-from services.data.feature_views.api import FeatureViewsApi
-from services.data.feature_views.covering import Covers
-from services.data.feature_views.reading import Reading
-from services.data.feature_views.runner import Materialiser
-from services.data.feature_views.service import FeatureViews
-from services.data.feature_views.store import Store as ViewStore
-from services.data.feature_views.store.rows import RowStore
-from services.data.feature_views.watching import Watch
 from services.data.features.api import FeatureSetsApi
 from services.data.features.runner import FittingRunner
 from services.data.features.service import FeatureSets
 from services.data.features.store import Store as FeatureStore
 from services.data.metering.service import Metering, ended
-from services.data.partitions.api import PartitionsApi
-from services.data.partitions.runner import RewriteRunner
-from services.data.partitions.service import Partitions
-from services.data.partitions.store import RewriteStore
 from services.data.pipelines.api import PipelinesApi
 from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.service import Pipelines
@@ -71,10 +56,6 @@ from services.data.rules.api import RulesApi
 from services.data.rules.events import rule_changed
 from services.data.rules.service import Rules
 from services.data.rules.store import RuleStore
-from services.data.series.api import SeriesSetsApi
-from services.data.series.runner import SeriesRunner
-from services.data.series.service import SeriesSets
-from services.data.series.store import Store as SeriesStore
 from services.data.sources.api import SourcesApi
 from services.data.sources.events import source_changed
 from services.data.sources.pushes import Pushes
@@ -87,8 +68,7 @@ from services.data.storage.service import Kept, Storage
 from services.kit.app import App, Runtime
 from services.kit.db import Database
 from services.kit.egress import Egress
-from services.kit.forgetting import Forget, dropping
-from services.kit.leased_work import Spawn
+from services.kit.forgetting import dropping
 from services.kit.leftovers import clear_for_ever
 from services.kit.outbox import Publisher
 from services.kit.process import Limits
@@ -126,12 +106,10 @@ def build(config: Config, runtime: Runtime) -> App:
     runner, pipelines = _pipelines(config, runtime, database, data_sets, metering)
     cleaner, recipes = _cleaning(config, runtime, database, asking)
     features, fitter = _features(config, runtime, database, data_sets, metering)
-    views = _feature_views(config, runtime, database, data_sets, around)
-    views = views.and_(_series(config, runtime, database, data_sets, around))
-    views = views.and_(_partitions(config, runtime, database, data_sets, metering))
-    kept = {"tables": data_sets.kept, "feature-sets": features.kept, **views.kept, **handed_over}
+    derived = derived_slices(config, runtime, database, data_sets, around)
+    kept = {"tables": data_sets.kept, "feature-sets": features.kept, **derived.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
-    resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *views.start]
+    resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *derived.start]
     return App(
         rpc={
             "aimass.v1.FeatureSets": FeatureSetsApi(features),
@@ -144,7 +122,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.Expectations": ExpectationsApi(expectations, data_sets),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
             "aimass.v1.Recipes": recipes,
-            **views.rpc,
+            **derived.rpc,
         },
         database=database,
         schema=schema,
@@ -152,12 +130,12 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[
             partial(collect_for_ever, runtime.uploads),
             partial(every_hour, storage.measure, runtime.now),
-            *[*upkeep, *views.tasks],
+            *[*upkeep, *derived.tasks],
             *(partial(schema.tenure.watch, each) for each in resumes),
             repairs.watch,
         ],
-        close=[tables.close, *views.close],
-        forget=[dropping(database, schema.metadata), *views.forget],
+        close=[tables.close, *derived.close],
+        forget=[dropping(database, schema.metadata), *derived.forget],
     )
 
 
@@ -184,58 +162,6 @@ def _features(
     return FeatureSets(store, data_sets, runtime.blobs, runner, runtime.now), runner
 
 
-class _Added(NamedTuple):
-    """What a slice adds to the service."""
-
-    rpc: Mapping[str, Any]
-    kept: Mapping[str, Kept]
-    start: Sequence[Callable[[], Awaitable[None]]]
-    close: Sequence[Callable[[], Awaitable[None]]]
-    forget: Sequence[Forget]
-    tasks: Sequence[Task] = ()
-
-    def and_(self, other: "_Added") -> "_Added":
-        """What both add."""
-        return _Added(
-            {**self.rpc, **other.rpc},
-            {**self.kept, **other.kept},
-            [*self.start, *other.start],
-            [*self.close, *other.close],
-            [*self.forget, *other.forget],
-            [*self.tasks, *other.tasks],
-        )
-
-
-def _partitions(
-    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
-) -> _Added:
-    laying = Laying(DataSetStore(database), runtime.now)
-    store, limits = RewriteStore(database, laying), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
-    runner = RewriteRunner(store, data_sets, metering, runtime.spawn, limits)
-    api = PartitionsApi(Partitions(store, laying, data_sets, runner))
-    return _Added({"aimass.v1.Partitions": api}, {}, [runner.resume], [], [])
-
-
-def _feature_views(
-    config: Config,
-    runtime: Runtime,
-    database: Database,
-    data_sets: DataSets,
-    around: tuple[Metering, Now, Spawn],
-) -> _Added:
-    store, rows, covers = ViewStore(database), RowStore(database), Covers(runtime.storage.keys)
-    limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
-    runner = Materialiser(database, store, rows, data_sets, covers, runtime.blobs, around, limits)
-    views = FeatureViews(store, rows, data_sets, runner, runtime.now)
-    reading = Reading(store, rows, data_sets, covers, runtime.now)
-    join_store = JoinStore(database)
-    joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)
-    joins = FeatureJoins(join_store, views, data_sets, joiner, runtime.now)
-    api, start = FeatureViewsApi(views, reading, joins, runtime.now), [runner.resume, joiner.resume]
-    kept, watch = {"feature-views": views.kept}, Watch(store, views.seconds_behind)
-    return _Added({"aimass.v1.FeatureViews": api}, kept, start, [rows.close], [covers.forget], [watch.run])
-
-
 def _pipelines(
     config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
 ) -> tuple[PipelineRunner, Pipelines]:
@@ -257,15 +183,6 @@ def _cleaning(
     around = (metering, runtime.now, runtime.spawn)
     runner = CleaningRunner(store, data_sets, *around, limits, config.cleanings_at_once)
     return runner, RecipesApi(Recipes(store, data_sets, runner, runtime.now), Previews(*asking))
-
-
-def _series(
-    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: tuple[Metering, Now, Spawn]
-) -> _Added:
-    store, limits = SeriesStore(database), Limits(config.series_seconds, config.series_memory_mib)
-    runner = SeriesRunner(store, data_sets, runtime.blobs, *around, limits)
-    series = SeriesSets(store, data_sets, runtime.blobs, runner, runtime.now)
-    return _Added({"aimass.v1.SeriesSets": SeriesSetsApi(series)}, {"series-sets": store.kept}, [runner.resume], [], [])
 
 
 def _sources(

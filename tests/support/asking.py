@@ -81,6 +81,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "SearchCatalogue": lambda of: {"query": of("data_set")},
     "UpdateDataSet": lambda of: {"description": "mine", "update_mask": "description"},
     "DiffDataSet": lambda of: {"key": ["id"], "base_version": 1, "version": 1},
+    "SearchFeatures": lambda of: {"label": "id"},
     "CreateFeatureSet": lambda of: {
         "feature_set": of("feature_set"),
         "data_set": of("data_set"),

@@ -1,0 +1,119 @@
+"""How the slices are put together that make something of data sets and that nothing else in the service asks."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from services.data.config import Config
+from services.data.datasets.laying import Laying
+from services.data.datasets.service import DataSets
+from services.data.datasets.store import Store as DataSetStore
+from services.data.feature_joins.runner import JoinRunner
+from services.data.feature_joins.service import FeatureJoins
+from services.data.feature_joins.store import JoinStore
+from services.data.feature_search.api import FeatureSearchesApi
+from services.data.feature_search.runner import SearchRunner
+from services.data.feature_search.service import FeatureSearches
+from services.data.feature_search.store import SearchStore
+from services.data.feature_views.api import FeatureViewsApi
+from services.data.feature_views.covering import Covers
+from services.data.feature_views.reading import Reading
+from services.data.feature_views.runner import Materialiser
+from services.data.feature_views.service import FeatureViews
+from services.data.feature_views.store import Store as ViewStore
+from services.data.feature_views.store.rows import RowStore
+from services.data.feature_views.watching import Watch
+from services.data.metering.service import Metering
+from services.data.partitions.api import PartitionsApi
+from services.data.partitions.runner import RewriteRunner
+from services.data.partitions.service import Partitions
+from services.data.partitions.store import RewriteStore
+from services.data.series.api import SeriesSetsApi
+from services.data.series.runner import SeriesRunner
+from services.data.series.service import SeriesSets
+from services.data.series.store import Store as SeriesStore
+from services.data.storage.service import Kept
+from services.kit.app import Runtime
+from services.kit.db import Database
+from services.kit.forgetting import Forget
+from services.kit.leased_work import Spawn
+from services.kit.process import Limits
+
+Task = Callable[[], Coroutine[Any, Any, None]]
+Now = Callable[[], datetime]
+Around = tuple[Metering, Now, Spawn]  # what everything needs that goes on beside requests
+
+
+class Added(NamedTuple):
+    """What a slice adds to the service."""
+
+    rpc: Mapping[str, Any]
+    kept: Mapping[str, Kept]
+    start: Sequence[Callable[[], Awaitable[None]]]
+    close: Sequence[Callable[[], Awaitable[None]]]
+    forget: Sequence[Forget]
+    tasks: Sequence[Task] = ()
+
+    def and_(self, other: "Added") -> "Added":
+        """What both add."""
+        return Added(
+            {**self.rpc, **other.rpc},
+            {**self.kept, **other.kept},
+            [*self.start, *other.start],
+            [*self.close, *other.close],
+            [*self.forget, *other.forget],
+            [*self.tasks, *other.tasks],
+        )
+
+
+def derived_slices(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: Around) -> Added:
+    """Feature views, series sets, partitions and feature searches."""
+    metering, *_ = around
+    found = _feature_views(config, runtime, database, data_sets, around)
+    found = found.and_(_series(config, runtime, database, data_sets, around))
+    found = found.and_(_partitions(config, runtime, database, data_sets, metering))
+    return found.and_(_feature_search(config, runtime, database, data_sets, metering))
+
+
+def _partitions(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering) -> Added:
+    laying = Laying(DataSetStore(database), runtime.now)
+    store, limits = RewriteStore(database, laying), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
+    runner = RewriteRunner(store, data_sets, metering, runtime.spawn, limits)
+    api = PartitionsApi(Partitions(store, laying, data_sets, runner))
+    return Added({"aimass.v1.Partitions": api}, {}, [runner.resume], [], [])
+
+
+def _feature_views(
+    config: Config,
+    runtime: Runtime,
+    database: Database,
+    data_sets: DataSets,
+    around: Around,
+) -> Added:
+    store, rows, covers = ViewStore(database), RowStore(database), Covers(runtime.storage.keys)
+    limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
+    runner = Materialiser(database, store, rows, data_sets, covers, runtime.blobs, around, limits)
+    views = FeatureViews(store, rows, data_sets, runner, runtime.now)
+    reading = Reading(store, rows, data_sets, covers, runtime.now)
+    join_store = JoinStore(database)
+    joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)
+    joins = FeatureJoins(join_store, views, data_sets, joiner, runtime.now)
+    api, start = FeatureViewsApi(views, reading, joins, runtime.now), [runner.resume, joiner.resume]
+    kept, watch = {"feature-views": views.kept}, Watch(store, views.seconds_behind)
+    return Added({"aimass.v1.FeatureViews": api}, kept, start, [rows.close], [covers.forget], [watch.run])
+
+
+def _series(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: Around) -> Added:
+    store, limits = SeriesStore(database), Limits(config.series_seconds, config.series_memory_mib)
+    runner = SeriesRunner(store, data_sets, runtime.blobs, *around, limits)
+    series = SeriesSets(store, data_sets, runtime.blobs, runner, runtime.now)
+    return Added({"aimass.v1.SeriesSets": SeriesSetsApi(series)}, {"series-sets": store.kept}, [runner.resume], [], [])
+
+
+def _feature_search(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
+) -> Added:
+    store, limits = SearchStore(database), Limits(config.fitting_seconds, config.fitting_memory_mib)
+    runner = SearchRunner(store, data_sets, metering, runtime.spawn, limits)
+    api = FeatureSearchesApi(FeatureSearches(store, data_sets, runner, runtime.now))
+    return Added({"aimass.v1.FeatureSearches": api}, {}, [runner.resume], [], [])
