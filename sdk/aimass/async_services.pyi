@@ -418,12 +418,27 @@ class AsyncExtractions:
     """As Extractions, awaited."""
 
     async def run_extraction(
-        self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule: str,
+        origin: str | int | None = ...,
+        landed: extractions_pb2.LandedRange | Fields | None = ...,
+        aside: bool | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in the rule's source and adds a version to its data set."""
 
     async def run_rule_set(
-        self, *, rule_set: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule_set: str,
+        origin: str | int | None = ...,
+        landed: extractions_pb2.LandedRange | Fields | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in the source of a rule set, once for all its rules."""
 
@@ -1620,6 +1635,7 @@ class AsyncSources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        landed: bool | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1652,6 +1668,7 @@ class AsyncSources:
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
+        landed: bool | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
         """Updates the fields in the mask."""

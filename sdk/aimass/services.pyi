@@ -430,17 +430,34 @@ class Extractions:
     """Runs of rules and rule sets that read sources into data sets."""
 
     def run_extraction(
-        self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule: str,
+        origin: str | int | None = ...,
+        landed: extractions_pb2.LandedRange | Fields | None = ...,
+        aside: bool | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
     ) -> OperationHandle[extractions_pb2.Extraction]:
-        """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-        failed_precondition: the rule has no active version, or belongs to a rule set."""
+        """Reads what is new in the rule's source and adds a version to its data set. Records of a landed source are
+        landed first, and rows are made of what has landed. With origin WAREHOUSE the source is not read: rows of
+        records that have landed replace those of the data set, or go to one beside it. Ends with an Extraction.
+        failed_precondition: the rule has no active version, or belongs to a rule set; nothing has landed."""
 
     def run_rule_set(
-        self, *, rule_set: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule_set: str,
+        origin: str | int | None = ...,
+        landed: extractions_pb2.LandedRange | Fields | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
     ) -> OperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of
-        the data sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has
-        no active version."""
+        the data sets of all rules that got rows and of the set, all of them or none. With origin WAREHOUSE, as
+        RunExtraction; the rows of all rules are replaced. failed_precondition: the set has no active version."""
 
     def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
@@ -1670,6 +1687,7 @@ class Sources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        landed: bool | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1703,6 +1721,7 @@ class Sources:
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
+        landed: bool | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
         """Updates the fields in the mask. etag_mismatch: it has changed since it was read."""

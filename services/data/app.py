@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from services.data.app_extractions import extracting
 from services.data.cleaning.api import RecipesApi
 from services.data.cleaning.runner import CleaningRunner
 from services.data.cleaning.service import Previews, Recipes
@@ -30,8 +31,6 @@ from services.data.expectations.service import DataSetExpectations, Inspector
 from services.data.expectations.store import ExpectationStore
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
-from services.data.extractions.runner import ExtractionRunner
-from services.data.extractions.service import Extractions
 from services.data.extractions.store import ExtractionStore
 from services.data.extractions.wire import extraction_to_wire
 from services.data.features.api import FeatureSetsApi
@@ -95,11 +94,9 @@ def build(config: Config, runtime: Runtime) -> App:
     discovering = Limits(config.discovery_seconds, config.discovery_memory_mib)
     discoveries = Discoveries(sources, metering, discovering, config.discoveries_at_once)
     schema.operations.on_end = ended
-    # What everything needs that goes on beside requests.
     around = (metering, runtime.now, runtime.spawn)
-    limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
-    extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
-    extractions = Extractions(extraction_store, rules, rule_sets, sources, data_sets, extractor, runtime.now)
+    reading = sources, rules, rule_sets, data_sets, metering
+    extractions, extractor = extracting(config, runtime, database, extraction_store, *reading)
     store = RepairStore(database, runtime.now)
     repairs = Repairs(store, rules, RepairRunner(store, rules, extractions, data_sets, *around, discovering))
     extraction_store.on_success.append(repairs.extracted)

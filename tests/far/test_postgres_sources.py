@@ -19,6 +19,7 @@ from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code
 from tests.data.extracting import Tenant
+from tests.data.landing import LANDED, counts, replay
 from tests.support.house import house
 from tests.support.refused import refused
 from tests.support.servers import address, database
@@ -206,3 +207,27 @@ async def test_a_table_that_is_locked_is_not_waited_for(tenant: Tenant, url: str
         failure = await refused(tenant.stub(SourcesStub).PreviewSource(request))
         lock.rollback()
     assert (failure.code, failure.detail) == (Code.UNAVAILABLE, "the table flights is locked by somebody else")
+
+
+async def test_a_landed_table_is_read_once_and_its_rows_are_made_again_without_the_server(
+    tenant: Tenant, url: str
+) -> None:
+    plain = {"sql": {"sql": "SELECT id, carrier AS who, delay, at, raw FROM flights"}}
+    await tenant.rule("direct", source(url), plain)
+    await tenant.rule("flights", {**source(url), **LANDED}, plain)
+    direct, landed = await tenant.extract("direct"), await tenant.extract("flights")
+    assert counts(landed) == (50, 50, 50)
+    assert (await tenant.version("flights")).digest == (await tenant.version("direct")).digest == direct.output_digest
+    run(url, "INSERT INTO flights (carrier, at) VALUES ('UA', '2013-01-01')")
+    assert counts(await tenant.extract("flights")) == (1, 1, 1)
+    run(url, "DROP TABLE flights")
+    one, other = await replay(tenant, "flights"), await replay(tenant, "flights")
+    assert (counts(one), one.output_digest) == ((0, 51, 51), other.output_digest)
+    assert [row["who"] for row in await tenant.rows("flights")][:2] == ["D'L", "UA"]
+
+
+async def test_what_only_the_server_can_compute_is_refused_for_what_landed(tenant: Tenant, url: str) -> None:
+    await tenant.rule("flights", {**source(url), **LANDED}, RULE)
+    failure = await refused(tenant.begin("flights"))
+    assert failure.code is Code.FAILED_PRECONDITION
+    assert "selects columns and nothing else" in failure.detail

@@ -93,12 +93,15 @@ class DataSet(_message.Message):
     REFUSED_CHANGES_FIELD_NUMBER: _builtins.int
     MASKED_COLUMNS_FIELD_NUMBER: _builtins.int
     PARTITIONING_FIELD_NUMBER: _builtins.int
+    LANDED_FROM_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     description: _builtins.str
     latest_version: _builtins.int
     etag: _builtins.str
     owner: _builtins.str
     """Who answers for it: a person, a team, an address."""
+    landed_from: _builtins.str
+    """The source whose raw records land in it; empty for other data sets. Only landings write to it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -131,6 +134,7 @@ class DataSet(_message.Message):
         refused_changes: _abc.Iterable[Global___SchemaChange.ValueType] | None = ...,
         masked_columns: _abc.Iterable[_builtins.str] | None = ...,
         partitioning: _partitions_pb2.Partitioning | None = ...,
+        landed_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -154,6 +158,8 @@ class DataSet(_message.Message):
         b"description",
         "etag",
         b"etag",
+        "landed_from",
+        b"landed_from",
         "latest_version",
         b"latest_version",
         "masked_columns",

@@ -43,6 +43,32 @@ EXTRACTION_STATE_FAILED: ExtractionState.ValueType  # 3
 EXTRACTION_STATE_CANCELLED: ExtractionState.ValueType  # 4
 Global___ExtractionState: _TypeAlias = ExtractionState  # noqa: Y015
 
+class _ExtractionOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExtractionOriginEnumTypeWrapper(
+    _enum_type_wrapper._EnumTypeWrapper[_ExtractionOrigin.ValueType], _builtins.type
+):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXTRACTION_ORIGIN_UNSPECIFIED: _ExtractionOrigin.ValueType  # 0
+    """The source."""
+    EXTRACTION_ORIGIN_SOURCE: _ExtractionOrigin.ValueType  # 1
+    """The source, behind what was read before."""
+    EXTRACTION_ORIGIN_WAREHOUSE: _ExtractionOrigin.ValueType  # 2
+    """What has landed of the source, again. The source may be away, or deleted."""
+
+class ExtractionOrigin(_ExtractionOrigin, metaclass=_ExtractionOriginEnumTypeWrapper):
+    """What an extraction reads."""
+
+EXTRACTION_ORIGIN_UNSPECIFIED: ExtractionOrigin.ValueType  # 0
+"""The source."""
+EXTRACTION_ORIGIN_SOURCE: ExtractionOrigin.ValueType  # 1
+"""The source, behind what was read before."""
+EXTRACTION_ORIGIN_WAREHOUSE: ExtractionOrigin.ValueType  # 2
+"""What has landed of the source, again. The source may be away, or deleted."""
+Global___ExtractionOrigin: _TypeAlias = ExtractionOrigin  # noqa: Y015
+
 class _LagUnit:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -66,6 +92,50 @@ LAG_UNIT_BYTES: LagUnit.ValueType  # 2
 Global___LagUnit: _TypeAlias = LagUnit  # noqa: Y015
 
 @_typing.final
+class LandedRange(_message.Message):
+    """What has landed from a version of the landed data set to another, and in a time. Each is open if unset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_VERSION_FIELD_NUMBER: _builtins.int
+    LAST_VERSION_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    first_version: _builtins.int
+    """Versions are landings: what the first one added, to what the last one added."""
+    last_version: _builtins.int
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """What landed then or later, and not later."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        first_version: _builtins.int = ...,
+        last_version: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "first_time",
+        b"first_time",
+        "first_version",
+        b"first_version",
+        "last_time",
+        b"last_time",
+        "last_version",
+        b"last_version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LandedRange: _TypeAlias = LandedRange  # noqa: Y015
+
+@_typing.final
 class RuleResult(_message.Message):
     """What a rule of a set did in an extraction."""
 
@@ -76,12 +146,15 @@ class RuleResult(_message.Message):
     DATA_SET_FIELD_NUMBER: _builtins.int
     DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     version: _builtins.int
     data_set: _builtins.str
     data_set_version: _builtins.int
     """The version it wrote; 0 if it got no rows."""
     rows: _builtins.int
+    digest: _builtins.str
+    """Of that version."""
     def __init__(
         self,
         *,
@@ -90,6 +163,7 @@ class RuleResult(_message.Message):
         data_set: _builtins.str = ...,
         data_set_version: _builtins.int = ...,
         rows: _builtins.int = ...,
+        digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -98,6 +172,8 @@ class RuleResult(_message.Message):
         b"data_set",
         "data_set_version",
         b"data_set_version",
+        "digest",
+        b"digest",
         "rows",
         b"rows",
         "rule",
@@ -134,6 +210,12 @@ class Extraction(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     RECORDS_OVERLAPPING_FIELD_NUMBER: _builtins.int
     OVERLAPS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    RECORDS_LANDED_FIELD_NUMBER: _builtins.int
+    LANDED_DATA_SET_FIELD_NUMBER: _builtins.int
+    FIRST_LANDED_FIELD_NUMBER: _builtins.int
+    LAST_LANDED_FIELD_NUMBER: _builtins.int
+    OUTPUT_DIGEST_FIELD_NUMBER: _builtins.int
     extraction: _builtins.str
     rule: _builtins.str
     """Empty for a rule set."""
@@ -158,6 +240,17 @@ class Extraction(_message.Message):
     records_overlapping: _builtins.int
     """Of a rule set whose rules all get a record: records that more than one rule took, and which pairs did: at most 100,
     most records first.
+    """
+    origin: Global___ExtractionOrigin.ValueType
+    records_landed: _builtins.int
+    """Records of a landed source that this run has landed."""
+    landed_data_set: _builtins.str
+    """The data set of what has landed, and the numbers of its first and last row that were read; 0 if none were."""
+    first_landed: _builtins.int
+    last_landed: _builtins.int
+    output_digest: _builtins.str
+    """The digest of the version that it wrote; of a rule set, over those of all its rules. Two runs with origin WAREHOUSE of
+    one version of a rule over the same records have the same.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -190,6 +283,12 @@ class Extraction(_message.Message):
         results: _abc.Iterable[Global___RuleResult] | None = ...,
         records_overlapping: _builtins.int = ...,
         overlaps: _abc.Iterable[_rule_sets_pb2.RuleOverlap] | None = ...,
+        origin: Global___ExtractionOrigin.ValueType = ...,
+        records_landed: _builtins.int = ...,
+        landed_data_set: _builtins.str = ...,
+        first_landed: _builtins.int = ...,
+        last_landed: _builtins.int = ...,
+        output_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -206,10 +305,22 @@ class Extraction(_message.Message):
         b"error",
         "extraction",
         b"extraction",
+        "first_landed",
+        b"first_landed",
+        "landed_data_set",
+        b"landed_data_set",
+        "last_landed",
+        b"last_landed",
         "operation",
         b"operation",
+        "origin",
+        b"origin",
+        "output_digest",
+        b"output_digest",
         "overlaps",
         b"overlaps",
+        "records_landed",
+        b"records_landed",
         "records_overlapping",
         b"records_overlapping",
         "records_read",
@@ -241,19 +352,36 @@ class RunExtractionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
+    ASIDE_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
+    origin: Global___ExtractionOrigin.ValueType
+    aside: _builtins.bool
+    """With origin WAREHOUSE: the rows go to the data set replayed_<rule>, which nothing else writes, and replace those that it
+    has. The next run of the rule goes on where it would have.
+    """
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas; work that uses it up fails with limit_exceeded."""
+    @_builtins.property
+    def landed(self) -> Global___LandedRange:
+        """With origin WAREHOUSE: which records; all if unset. The next run of the rule goes on behind the last of them."""
+
     def __init__(
         self,
         *,
         rule: _builtins.str = ...,
+        origin: Global___ExtractionOrigin.ValueType = ...,
+        landed: Global___LandedRange | None = ...,
+        aside: _builtins.bool = ...,
         cpu_seconds: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["landed", b"landed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_seconds", b"cpu_seconds", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "aside", b"aside", "cpu_seconds", b"cpu_seconds", "landed", b"landed", "origin", b"origin", "rule", b"rule"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,19 +392,30 @@ class RunRuleSetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_SET_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     rule_set: _builtins.str
+    origin: Global___ExtractionOrigin.ValueType
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas; work that uses it up fails with limit_exceeded."""
+    @_builtins.property
+    def landed(self) -> Global___LandedRange:
+        """With origin WAREHOUSE: which records; all if unset. The next run of the set goes on behind the last of them."""
+
     def __init__(
         self,
         *,
         rule_set: _builtins.str = ...,
+        origin: Global___ExtractionOrigin.ValueType = ...,
+        landed: Global___LandedRange | None = ...,
         cpu_seconds: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["landed", b"landed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_seconds", b"cpu_seconds", "rule_set", b"rule_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds", b"cpu_seconds", "landed", b"landed", "origin", b"origin", "rule_set", b"rule_set"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,8 +73,10 @@ class ExtractionsServicer:
     """
 
     def RunExtraction(self, request, context):
-        """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-        failed_precondition: the rule has no active version, or belongs to a rule set.
+        """Reads what is new in the rule's source and adds a version to its data set. Records of a landed source are landed
+        first, and rows are made of what has landed. With origin WAREHOUSE the source is not read: rows of records that have
+        landed replace those of the data set, or go to one beside it. Ends with an Extraction. failed_precondition: the rule has
+        no active version, or belongs to a rule set; nothing has landed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,7 +84,8 @@ class ExtractionsServicer:
 
     def RunRuleSet(self, request, context):
         """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of the data
-        sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has no active version.
+        sets of all rules that got rows and of the set, all of them or none. With origin WAREHOUSE, as RunExtraction; the rows
+        of all rules are replaced. failed_precondition: the set has no active version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

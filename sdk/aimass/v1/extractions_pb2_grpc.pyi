@@ -34,12 +34,15 @@ class ExtractionsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExtractionsAsyncStub: ...
     RunExtraction: _grpc.UnaryUnaryMultiCallable[_extractions_pb2.RunExtractionRequest, _operations_pb2.Operation]
-    """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-    failed_precondition: the rule has no active version, or belongs to a rule set.
+    """Reads what is new in the rule's source and adds a version to its data set. Records of a landed source are landed
+    first, and rows are made of what has landed. With origin WAREHOUSE the source is not read: rows of records that have
+    landed replace those of the data set, or go to one beside it. Ends with an Extraction. failed_precondition: the rule has
+    no active version, or belongs to a rule set; nothing has landed.
     """
     RunRuleSet: _grpc.UnaryUnaryMultiCallable[_extractions_pb2.RunRuleSetRequest, _operations_pb2.Operation]
     """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of the data
-    sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has no active version.
+    sets of all rules that got rows and of the set, all of them or none. With origin WAREHOUSE, as RunExtraction; the rows
+    of all rules are replaced. failed_precondition: the set has no active version.
     """
     GetExtraction: _grpc.UnaryUnaryMultiCallable[_extractions_pb2.GetExtractionRequest, _extractions_pb2.Extraction]
     """Returns an extraction."""
@@ -58,12 +61,15 @@ class ExtractionsAsyncStub(ExtractionsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RunExtraction: _aio.UnaryUnaryMultiCallable[_extractions_pb2.RunExtractionRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-    failed_precondition: the rule has no active version, or belongs to a rule set.
+    """Reads what is new in the rule's source and adds a version to its data set. Records of a landed source are landed
+    first, and rows are made of what has landed. With origin WAREHOUSE the source is not read: rows of records that have
+    landed replace those of the data set, or go to one beside it. Ends with an Extraction. failed_precondition: the rule has
+    no active version, or belongs to a rule set; nothing has landed.
     """
     RunRuleSet: _aio.UnaryUnaryMultiCallable[_extractions_pb2.RunRuleSetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of the data
-    sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has no active version.
+    sets of all rules that got rows and of the set, all of them or none. With origin WAREHOUSE, as RunExtraction; the rows
+    of all rules are replaced. failed_precondition: the set has no active version.
     """
     GetExtraction: _aio.UnaryUnaryMultiCallable[_extractions_pb2.GetExtractionRequest, _extractions_pb2.Extraction]  # type: ignore[assignment]
     """Returns an extraction."""
@@ -85,8 +91,10 @@ class ExtractionsServicer(metaclass=_abc_1.ABCMeta):
         request: _extractions_pb2.RunExtractionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-        failed_precondition: the rule has no active version, or belongs to a rule set.
+        """Reads what is new in the rule's source and adds a version to its data set. Records of a landed source are landed
+        first, and rows are made of what has landed. With origin WAREHOUSE the source is not read: rows of records that have
+        landed replace those of the data set, or go to one beside it. Ends with an Extraction. failed_precondition: the rule has
+        no active version, or belongs to a rule set; nothing has landed.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +104,8 @@ class ExtractionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of the data
-        sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has no active version.
+        sets of all rules that got rows and of the set, all of them or none. With origin WAREHOUSE, as RunExtraction; the rows
+        of all rules are replaced. failed_precondition: the set has no active version.
         """
 
     @_abc_1.abstractmethod

@@ -552,12 +552,20 @@ class Source(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
+    LANDED_DATA_SET_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
+    landed: _builtins.bool
+    """Whether its records are kept as they are, in the data set landed_data_set: each is landed once, before rules make rows
+    of it, so that extractions can be run again without the source.
+    """
+    landed_data_set: _builtins.str
+    """The data set of what has landed: landed_<source>. Its column record is masked at first."""
     etag: _builtins.str
     @_builtins.property
     def sql(self) -> Global___SqlSource: ...
@@ -582,6 +590,8 @@ class Source(_message.Message):
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
+        landed: _builtins.bool = ...,
+        landed_data_set: _builtins.str = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
@@ -621,6 +631,10 @@ class Source(_message.Message):
         b"kafka",
         "kind",
         b"kind",
+        "landed",
+        b"landed",
+        "landed_data_set",
+        b"landed_data_set",
         "pushed",
         b"pushed",
         "source",
@@ -647,8 +661,11 @@ class CreateSourceRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
+    landed: _builtins.bool
+    """Whether raw records are kept; they are not if unset. The name of such a source has at most 56 characters."""
     @_builtins.property
     def sql(self) -> Global___SqlSource: ...
     @_builtins.property
@@ -666,6 +683,7 @@ class CreateSourceRequest(_message.Message):
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
+        landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
@@ -680,6 +698,8 @@ class CreateSourceRequest(_message.Message):
         b"kafka",
         "kind",
         b"kind",
+        "landed",
+        b"landed",
         "pushed",
         b"pushed",
         "source",
@@ -775,8 +795,11 @@ class UpdateSourceRequest(_message.Message):
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
+    landed: _builtins.bool
+    """failed_precondition: it was extracted before, or is just now: make another source of it then."""
     @_builtins.property
     def sql(self) -> Global___SqlSource: ...
     @_builtins.property
@@ -787,7 +810,7 @@ class UpdateSourceRequest(_message.Message):
     def kafka(self) -> Global___KafkaSource: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """description, sql, files, pushed, kafka."""
+        """description, sql, files, pushed, kafka, landed."""
 
     def __init__(
         self,
@@ -799,6 +822,7 @@ class UpdateSourceRequest(_message.Message):
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "files",
@@ -824,6 +848,8 @@ class UpdateSourceRequest(_message.Message):
         b"kafka",
         "kind",
         b"kind",
+        "landed",
+        b"landed",
         "pushed",
         b"pushed",
         "source",

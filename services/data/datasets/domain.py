@@ -73,6 +73,8 @@ class NewVersion:
     # What an inspector found, as JSON of its own, and what of it the quality report says.
     inspected: Any = field(default=None, compare=False)
     warnings: tuple[str, ...] = ()
+    # Raw records: nothing is expected of them.
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class DataSet:
     masked_columns: tuple[str, ...] = ()
     # How the rows of the newest version, or of the first one to come, are divided.
     layout: Layout | None = None
+    # The source whose raw records land in it; nothing else writes it. Empty for other data sets.
+    landed_from: str = ""
 
 
 @dataclass(frozen=True)

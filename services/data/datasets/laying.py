@@ -18,7 +18,7 @@ class Laying:
         self._store, self._now = store, now
 
     async def make(self, scope: Scope, data_set: str) -> DataSet:
-        """The data set, made if it is new. Raises failed_precondition for a deleted one."""
+        """The data set, made if it is new. Raises failed_precondition for a deleted one, and where raw records land."""
         return await self._store.ensure(scope, data_set, self._now())
 
     def lay_out(self, connection: Connection, scope: Scope, data_set: str, layout: Layout | None) -> bool:

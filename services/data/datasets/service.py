@@ -57,18 +57,21 @@ class DataSets:
 
     def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime], space: Space) -> None:
         """`space` is the disk that runs write their files to."""
-        self._store, self._tables, self._now = store, tables, now
+        self._store, self._tables, self._now, self.is_there = store, tables, now, store.is_there
         # Raises storage_full where no run may write now.
         self.check_space = space.check
         self._locks: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
-        """The folder for the Parquet files of a run, empty; makes the data set if it is new.
+    async def prepare(
+        self, scope: Scope, data_set: str, run: str, landed_from: str = "", masked_columns: tuple[str, ...] = ()
+    ) -> Path:
+        """The folder for the Parquet files of a run, empty; makes the data set if it is new, with these masks.
 
-        Raises failed_precondition when the data set is deleted, or when the run has been committed; storage_full.
+        `landed_from`: the source whose raw records land. Raises failed_precondition when the data set is deleted or
+        something else writes it, or when the run has been committed; storage_full.
         """
         self.check_space()
-        await self._store.ensure(scope, data_set, self._now())
+        await self._store.ensure(scope, data_set, self._now(), landed_from, masked_columns)
         if await self._store.by_run(scope, data_set, run):
             raise FailedPrecondition(f"the run {run} has added its version to {data_set}")
         return await self._tables.prepare(scope, data_set, run)
@@ -115,7 +118,7 @@ class DataSets:
             for name in sorted({new.data_set for new in news}):  # in one order for all, so that none waits for another
                 await stack.enter_async_context(self._lock(scope, name))
             if self.inspector:
-                news = [await self.inspector.inspected(scope, new, self._now()) for new in news]
+                news = [new if new.raw else await self.inspector.inspected(scope, new, self._now()) for new in news]
                 effects = keeping(self.inspector, scope, news, effects)
             for pause in _PAUSES:
                 try:

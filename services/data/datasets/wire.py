@@ -32,6 +32,7 @@ def data_set_to_wire(found: DataSet) -> pb.DataSet:
         owner=found.owner,
         masked_columns=found.masked_columns,
         partitioning=layout_to_wire(veiled_layout(found.layout, hidden_of(found.masked_columns))),
+        landed_from=found.landed_from,
         refused_changes=[pb.SchemaChange.Value(f"SCHEMA_CHANGE_{change.name}") for change in found.refused_changes],
     )
 

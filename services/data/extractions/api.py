@@ -4,7 +4,7 @@ from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
 from services.data.extractions.domain import Extraction
 from services.data.extractions.service import Extractions
-from services.data.extractions.wire import cursor_to_wire, extraction_to_wire
+from services.data.extractions.wire import asked_from_wire, cursor_to_wire, extraction_to_wire
 from services.data.metering.domain import CpuBudget
 from services.kit.rpc import Call
 
@@ -22,13 +22,15 @@ class ExtractionsApi:
     async def RunExtraction(self, request: pb.RunExtractionRequest, call: Call) -> Operation:
         once = call.once(_operation)
         budget = CpuBudget(call.principal.id, request.cpu_seconds)
-        _, operation = await self._extractions.run(call.scope, request.rule, once, budget)
+        asked = asked_from_wire(request)
+        _, operation = await self._extractions.run(call.principal, call.scope, request.rule, once, budget, asked)
         return operation
 
     async def RunRuleSet(self, request: pb.RunRuleSetRequest, call: Call) -> Operation:
         once = call.once(_operation)
         budget = CpuBudget(call.principal.id, request.cpu_seconds)
-        _, operation = await self._extractions.run_set(call.scope, request.rule_set, once, budget)
+        asked = asked_from_wire(request)
+        _, operation = await self._extractions.run_set(call.scope, request.rule_set, once, budget, asked)
         return operation
 
     async def GetExtraction(self, request: pb.GetExtractionRequest, call: Call) -> pb.Extraction:

@@ -1,5 +1,8 @@
 """What an extraction means: a run of the active version of a rule, or of a rule set, over what is new in its source."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -37,6 +40,13 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Origin(StrEnum):
+    """What a run reads: its source, or what landed of it, again."""
+
+    SOURCE = "source"
+    WAREHOUSE = "warehouse"
+
+
 @dataclass(frozen=True)
 class Result:
     """What a rule of a set did in a run; version 0 of its data set when it got no rows."""
@@ -46,6 +56,7 @@ class Result:
     data_set: str
     data_set_version: int
     rows: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,14 @@ class Extraction:
     rule_set: str = ""
     rule_set_version: int = 0
     shares: Shares = Shares()
+    origin: Origin = Origin.SOURCE
+    # Of a landed source: where its records land, how many this run landed, and the numbers of those that it read.
+    landed_data_set: str = ""
+    records_landed: int = 0
+    first_landed: int = 0
+    last_landed: int = 0
+    # Of the version that it wrote; of a rule set over those of all its rules.
+    output_digest: str = ""
 
     @property
     def read_by(self) -> LineageNode:
@@ -86,6 +105,18 @@ class Extraction:
         if self.rule_set:
             return LineageNode("rule_set", self.rule_set, self.rule_set_version)
         return LineageNode("rule", self.rule, self.rule_version)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Landed records that a run reads again: those above `after`, up to `upto`. Their rows replace what was there.
+
+    `aside`: they go to another data set than the rule's, and the rule goes on where it would have.
+    """
+
+    after: int
+    upto: int
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +128,9 @@ class Task:
     # Of a rule set: its rules in their order, and who gets a record.
     members: tuple[Member, ...] = ()
     match: Match = Match.FIRST
+    # Whether records of the source land, and rows are made of what landed.
+    landed: bool = False
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +162,7 @@ def succeeded(
     version: int,
     now: datetime,
     shares: Shares = Shares(),
+    digest: str = "",
 ) -> Extraction:
     """The run with its counts; version 0 when there was nothing new."""
     return replace(
@@ -138,8 +173,23 @@ def succeeded(
         rows_quarantined=counts.quarantined,
         data_set_version=version,
         shares=shares,
+        output_digest=digest,
         end_time=now,
     )
+
+
+def having_read(extraction: Extraction, landed: int, after: int | None, cursor: dict[str, Any]) -> Extraction:
+    """The run with what it landed, and the landed records that it read: those above `after`, if it reads such."""
+    upto = int(cursor.get("landed", 0)) if after is not None else 0
+    if after is None or upto <= after:
+        return replace(extraction, records_landed=landed)
+    return replace(extraction, records_landed=landed, first_landed=after + 1, last_landed=upto)
+
+
+def digest_of(results: Sequence[Result]) -> str:
+    """Over what all rules of a set wrote, in their order."""
+    said = [[result.rule, result.version, result.digest] for result in results]
+    return f"sha256:{hashlib.sha256(json.dumps(said).encode()).hexdigest()}"
 
 
 def ended(extraction: Extraction, error: str, now: datetime) -> Extraction:

@@ -16,12 +16,12 @@ from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersio
 from services.data.datasets.service import DataSets
 from services.data.extractions import domain, set_run
 from services.data.extractions.domain import Counts, Extraction, Task
+from services.data.extractions.inputs import Inputs, place_of
 from services.data.extractions.notes import counts_of, notes_of
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.service import Metering
-from services.data.reading.connectors import connector
-from services.data.reading.kinds import Compiled, compiled_to_json, to_json
-from services.data.sources.service import Sources
+from services.data.reading.kinds import compiled_to_json
+from services.data.warehouse.domain import Range
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
@@ -38,7 +38,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
     def __init__(
         self,
         store: ExtractionStore,
-        sources: Sources,
+        inputs: Inputs,
         data_sets: DataSets,
         metering: Metering,
         now: Callable[[], datetime],
@@ -47,7 +47,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         at_once: int,
     ) -> None:
         super().__init__(schema, spawn, at_once)
-        self._store, self._sources, self._data_sets, self._metering = store, sources, data_sets, metering
+        self._store, self._inputs, self._data_sets, self._metering = store, inputs, data_sets, metering
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
@@ -61,6 +61,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
         await self._store.end(scope, after, failure)
         task = await self._store.task(scope, extraction.extraction)
         await self._discard(scope, extraction, set_run.data_sets(extraction, task))
+        if task.landed:
+            await self._inputs.discard(scope, extraction.source, extraction.extraction)
 
     async def _discard(self, scope: Scope, extraction: Extraction, data_sets: Sequence[str]) -> None:
         for data_set in data_sets:
@@ -68,12 +70,19 @@ class ExtractionRunner(LeasedWork[Extraction]):
 
     async def _do(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
-        place, written = connector(task.definition).identity, set_run.data_sets(extraction, task)
-        news = await self._recovered(scope, extraction) or await self._read(scope, extraction, task, place)
+        written = set_run.data_sets(extraction, task)
+        # What is read again into another data set moves nothing.
+        place = "" if task.replay and task.replay.aside else place_of(task)
+        progress = self._telling(scope, extraction)
+        landed, notes = await self._inputs.land(scope, extraction, task, progress)
+        wanted = await self._inputs.range(scope, extraction, task)
+        news = await self._recovered(scope, extraction) or await self._read(scope, extraction, task, wanted, progress)
         self._settle(extraction.operation)
         counts = counts_of(news[-1])
+        counts = replace(counts, notes=(*notes, *counts.notes))
+        run = domain.having_read(extraction, landed, wanted.after if wanted else None, counts.cursor)
         if not counts.records:
-            after = domain.succeeded(extraction, counts, 0, self._now(), set_run.shares(task, news, ()))
+            after = domain.succeeded(run, counts, 0, self._now(), set_run.shares(task, news, ()))
             await self._store.succeed_without_news(scope, after, place, counts.cursor, _message(counts))
             await self._discard(scope, extraction, written)
             return
@@ -83,7 +92,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
             shares = set_run.shares(task, news, versions)
             rows = sum(result.rows for result in shares.results) if task.members else versions[-1].rows_added
             kept = replace(counts, rows=rows)
-            after = domain.succeeded(extraction, kept, versions[-1].version, self._now(), shares)
+            digest = domain.digest_of(shares.results) if task.members else versions[-1].digest
+            after = domain.succeeded(run, kept, versions[-1].version, self._now(), shares, digest)
             self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
 
         await self._data_sets.commit_all(scope, news, effects)
@@ -99,30 +109,33 @@ class ExtractionRunner(LeasedWork[Extraction]):
         found = [await self._data_sets.recover(scope, name, extraction.extraction) for name in others]
         return (*(new for new in found if new), last) if all(found) else ()
 
-    async def _read(self, scope: Scope, extraction: Extraction, task: Task, place: str) -> Sequence[NewVersion]:
-        """The new versions as the child wrote them; that of the run's own data set comes last. Raises what the child
-        raises."""
-        await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
-        cursor = await self._store.cursor(scope, extraction.rule, place, extraction.rule_set)
-        request = {
-            "source": to_json(task.definition),
-            "compiled": compiled_to_json(task.compiled),
-            "cursor": cursor,
-            "seconds": self._limits.seconds,
-            **set_run.request(extraction, task),
-        }
+    def _telling(self, scope: Scope, extraction: Extraction) -> Progress:
+        """Says how many records were read, in the operation."""
 
         async def progress(message: dict[str, Any]) -> None:
             text = f"{message['records']} records of {extraction.source} read"
             text += f"; waiting: {message['waits']}" if "waits" in message else ""
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
-        async with self._sources.place(scope, task.definition, extraction.source, cursor) as where:
-            asked = {**request, "place": where.to_json()}
+        return progress
+
+    async def _read(
+        self, scope: Scope, extraction: Extraction, task: Task, wanted: Range | None, progress: Progress
+    ) -> Sequence[NewVersion]:
+        """The new versions as the child wrote them; that of the run's own data set comes last. Raises what the child
+        raises."""
+        await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
+        request = {
+            "compiled": compiled_to_json(task.compiled),
+            "seconds": self._limits.seconds,
+            **set_run.request(extraction, task),
+        }
+        async with self._inputs.opened(scope, extraction, task, wanted) as found:
+            asked = {**request, "source": found.source, "cursor": found.cursor, "place": found.place.to_json()}
             result = await self._child(scope, extraction, set_run.data_sets(extraction, task), asked, progress)
         if task.members:
             return set_run.new_versions(extraction, task, result)
-        return (_new_version(extraction, task.compiled, result),)
+        return (_new_version(extraction, task, result),)
 
     async def _child(
         self,
@@ -151,13 +164,13 @@ def _message(counts: Counts) -> str:
     return "; ".join((said, *counts.notes)) if counts.records else "; ".join(("nothing new", *counts.notes))
 
 
-def _new_version(extraction: Extraction, compiled: Compiled, result: dict[str, Any]) -> NewVersion:
+def _new_version(extraction: Extraction, task: Task, result: dict[str, Any]) -> NewVersion:
     return NewVersion(
         data_set=extraction.data_set,
         run=extraction.extraction,
         files=parquet.from_json(result["files"]),
-        columns=compiled.schema,
-        append=True,
+        columns=task.compiled.schema,
+        append=task.replay is None,
         quarantined=result["quarantined"],
         quarantine=parquet.from_json(result["quarantine"]),
         parents=(LineageNode("source", extraction.source), extraction.read_by),

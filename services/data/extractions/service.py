@@ -8,7 +8,8 @@ from sqlalchemy.engine import Connection
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
-from services.data.extractions.domain import Cursor, Extraction, Task
+from services.data.extractions.domain import Cursor, Extraction, Origin, Task
+from services.data.extractions.replays import Asked, Replays, check_asked, check_runs_here
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.domain import CpuBudget
@@ -18,7 +19,7 @@ from services.data.rule_sets.service import RuleSets
 from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.db import Once
 from services.kit.pages import Page
 from services.kit.timestamps import uuid7
@@ -36,55 +37,77 @@ class Extractions:
         data_sets: DataSets,
         runner: ExtractionRunner,
         now: Callable[[], datetime],
+        replays: Replays,
     ) -> None:
         self._store, self._rules, self._rule_sets, self._sources = store, rules, rule_sets, sources
         self._data_sets, self._runner, self._now = data_sets, runner, now
+        self._replays = replays
 
-    async def run(self, scope: Scope, rule: str, once: Once | None, budget: CpuBudget) -> tuple[Extraction, Operation]:
+    async def run(
+        self,
+        principal: Principal,
+        scope: Scope,
+        rule: str,
+        once: Once | None,
+        budget: CpuBudget,
+        asked: Asked,
+    ) -> tuple[Extraction, Operation]:
         """Begins a run of a rule's active version; it goes on beside requests, and after a crash.
 
         Raises not_found, in_progress, invalid_value, and failed_precondition without an active version, when it changes
-        a type, or when its source has become another kind; storage_full.
+        a type, or when its source has become another kind; storage_full; forbidden where rows would lose their masks.
         """
         await self._store.recall(once)
+        check_asked(asked)
         self._data_sets.check_space()
-        await self._check_columns(scope, rule)
+        await self._check_target(principal, scope, rule, asked)
 
         def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:
             view = self._rules.active(connection, scope, rule)
-            source = self._sources.existing(connection, scope, view.rule.source)
+            source = self._replays.source(connection, scope, view.rule.source, asked)
             check_fit(view.version.definition, source.definition, source.source)
+            check_runs_here(source, view.version.compiled)
             version, data_set = view.version, view.rule.data_set
+            if asked.aside:
+                data_set = self._replays.beside(connection, scope, view.rule)
             made = Extraction(uuid7(), rule, version.version, source.source, data_set, operation, self._now())
-            return made, Task(source.definition, version.compiled)
+            task = Task(source.definition, version.compiled)
+            return self._replays.pinned(connection, scope, source, asked, made, task)
 
         made, operation = await self._store.begin(scope, rule, pin, once, budget)
         self._runner.begin(scope, made)
         return made, operation
 
     async def run_set(
-        self, scope: Scope, rule_set: str, once: Once | None, budget: CpuBudget
+        self, scope: Scope, rule_set: str, once: Once | None, budget: CpuBudget, asked: Asked
     ) -> tuple[Extraction, Operation]:
         """The same for the active version of a rule set, and all its rules."""
         await self._store.recall(once)
+        check_asked(asked)
         self._data_sets.check_space()
 
         def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:
             view, compiled = self._rule_sets.active(connection, scope, rule_set)
-            source = self._sources.existing(connection, scope, view.rule_set.source)
+            source = self._replays.source(connection, scope, view.rule_set.source, asked)
             made = Extraction(uuid7(), "", 0, source.source, view.rule_set.data_set, operation, self._now())
             made = replace(made, rule_set=rule_set, rule_set_version=view.version.version)
-            return made, Task(source.definition, compiled, view.version.members, view.version.match)
+            task = Task(source.definition, compiled, view.version.members, view.version.match)
+            return self._replays.pinned(connection, scope, source, asked, made, task)
 
         for member, compiled in await self._rule_sets.pinned(scope, rule_set):
-            await self._data_sets.check_columns(scope, member.data_set, compiled.schema)
+            if asked.origin is Origin.SOURCE:
+                await self._data_sets.check_columns(scope, member.data_set, compiled.schema)
         made, operation = await self._store.begin_set(scope, rule_set, pin, once, budget)
         self._runner.begin(scope, made)
         return made, operation
 
-    async def _check_columns(self, scope: Scope, rule: str) -> None:
-        """The rows must fit the data set before any record is read."""
+    async def _check_target(self, principal: Principal, scope: Scope, rule: str, asked: Asked) -> None:
+        """Rows that are added must fit the data set before any record is read; others replace what is there."""
         found = (await self._rules.get(scope, rule, 0)).rule
+        if asked.origin is Origin.WAREHOUSE:
+            if asked.aside:
+                await self._replays.check_seen(principal, found.data_set)
+            return
         compiled = (await self._rules.get(scope, rule, active(found))).version.compiled
         await self._data_sets.check_columns(scope, found.data_set, compiled.schema)
 
@@ -102,8 +125,11 @@ class Extractions:
 
     async def _cursor(self, scope: Scope, name: str, rule: str, rule_set: str) -> Cursor:
         source = await self._sources.get(scope, name)
-        found = await self._store.moved(scope, rule, connector(source.definition).identity, rule_set)
-        cursor, time = found or ({}, None)
+        place = connector(source.definition).identity
+        if source.landed:
+            cursor, time = await self._replays.read_to(scope, name, place)
+        else:
+            cursor, time = await self._store.moved(scope, rule, place, rule_set) or ({}, None)
         parts = await self._sources.lag(scope, source, cursor)
         files = isinstance(source.definition, FilesSource)
         # Which they are, and how each is known again, is nobody's but the connector's, and may be a lot.

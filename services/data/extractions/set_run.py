@@ -39,12 +39,12 @@ def new_versions(extraction: Extraction, task: Task, result: dict[str, Any]) -> 
             run=run,
             files=parquet.from_json(made["files"]),
             columns=compiled.schema,
-            append=True,
+            append=task.replay is None,
             parents=(source, LineageNode("rule", member.rule, member.version)),
             statistics=statistics.from_json(made["statistics"]),
         )
         for member, compiled, made in zip(task.members, task.compiled.branches, result["rules"], strict=True)
-        if made["rows"]
+        if made["rows"] or task.replay  # rows that are read again replace the old ones, also by none
     ]
     rows = [made["rows"] for made in result["rules"]]
     overlaps = ranked(Counter({(first, second): records for first, second, records in result["overlaps"]}))
@@ -72,8 +72,8 @@ def shares(task: Task, news: Sequence[NewVersion], versions: Sequence[DataSetVer
     results = []
     for member in task.members:
         version = made.get(member.data_set)
-        pair = (version.version, version.rows_added) if version else (0, 0)
-        results.append(Result(member.rule, member.version, member.data_set, *pair))
+        found = (version.version, version.rows_added, version.digest) if version else (0, 0)
+        results.append(Result(member.rule, member.version, member.data_set, *found))
     names = [member.rule for member in task.members]
     overlaps = tuple(Overlap(names[first], names[second], records) for first, second, records in notes["overlaps"])
     return Shares(tuple(results), notes["overlapping"], overlaps)

@@ -7,11 +7,10 @@ from typing import Any
 
 from services.data.extractions.domain import REPORT
 from services.data.extractions.sinks import Counting, Table
-from services.data.reading import lines
-from services.data.reading.connectors import connector
+from services.data.reading import connectors, lines
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Compiled, compiled_from_json, source_from_json
+from services.data.reading.kinds import Compiled, compiled_from_json
 from services.data.reading.sharing import share
 from services.kit.child import Child, Json
 
@@ -21,7 +20,7 @@ def extract(request: Json, child: Child) -> Json:
     place, compiled = Place.from_json(request["place"]), compiled_from_json(request["compiled"])
     folders = [Path(folder) for folder in request["folders"]]
     sink = SetSink(folders, compiled, request["rules"], request["every"], child)
-    source = connector(source_from_json(request["source"]))
+    source = connectors.of_json(request["source"])
     end = source.read(place, compiled, request["cursor"] or {}, sink, request["seconds"])
     return {**sink.close(request["report"]), **end._asdict()}
 

@@ -113,6 +113,11 @@ class Counting:
         for number, text, reason in broken:
             self._aside.put(text, reason, f"{part}:{number}")
 
+    def take_refused(self, text: str, reason: str, origin: str) -> None:
+        """Keeps what was no record when it landed."""
+        self.records += 1
+        self._aside.put(text, reason, origin)
+
     def tell(self, fraction: float) -> None:
         """Says how far the work is, not too often."""
         self._teller.tell(self.records, fraction)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.extractions.domain import Extraction, Shares, State, Task
+from services.data.extractions.domain import Extraction, Origin, Replay, Shares, State, Task
 from services.data.metering import service as metering
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
@@ -19,7 +19,7 @@ from services.data.rule_sets.domain import Match, Member
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
-from services.kit.errors import Code, Failure, NotFound
+from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
 from services.kit.listing import listed
 from services.kit.pages import Page
 
@@ -46,6 +46,13 @@ _extraction = scoped(
     Column("rule_set", String(63), nullable=False, server_default=""),
     Column("rule_set_version", Integer, nullable=False, server_default="0"),
     Column("shares", JSON, nullable=False, server_default="{}"),
+    Column("origin", String(16), nullable=False, server_default="source"),
+    # Of a landed source: where its records land, how many this run landed, and the numbers of those that it read.
+    Column("landed_data_set", String(63), nullable=False, server_default=""),
+    Column("records_landed", BigInteger, nullable=False, server_default="0"),
+    Column("first_landed", BigInteger, nullable=False, server_default="0"),
+    Column("last_landed", BigInteger, nullable=False, server_default="0"),
+    Column("output_digest", String(71), nullable=False, server_default=""),
     Index("extraction_state", "state"),
     Index(
         "extraction_running",
@@ -74,9 +81,10 @@ _set_cursor = scoped(
     Column("cursor", JSON, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
 )
-_APART = ("tenant", "project", "task", "state", "shares")
+_APART = ("tenant", "project", "task", "state", "shares", "origin")
 _FIELDS = [c.name for c in _extraction.columns if c.name not in _APART]
 _SHARES, _MEMBERS = TypeAdapter(Shares), TypeAdapter(tuple[Member, ...])
+_REPLAY = TypeAdapter(Replay | None)
 Pin = Callable[[Connection, str], tuple[Extraction, Task]]
 # Asked every other second: made once.
 _UNFINISHED = select(_extraction).where(_extraction.c.state == State.RUNNING)
@@ -126,6 +134,8 @@ class ExtractionStore:
                 "compiled": compiled_to_json(task.compiled),
                 "members": _MEMBERS.dump_python(task.members, mode="json"),
                 "match": task.match.value,
+                "landed": task.landed,
+                "replay": _REPLAY.dump_python(task.replay, mode="json"),
             }
             connection.execute(insert(_extraction).values(**scope._asdict(), **_values(made), task=pinned))
             return made, operation
@@ -139,6 +149,20 @@ class ExtractionStore:
         asked = (select(_cursor.c.rule).where(here), select(_extraction.c.rule).where(runs))
         return any(connection.execute(query.limit(1)).first() for query in asked)
 
+    def read_from(self, connection: Connection, scope: Scope, source: str) -> bool:
+        """Whether a source is extracted now, or has been, in the caller's transaction."""
+        states = _extraction.c.state.in_([State.RUNNING, State.SUCCEEDED])
+        here = within(_extraction, scope) & (_extraction.c.source == source) & states
+        return connection.execute(select(_extraction.c.extraction).where(here).limit(1)).first() is not None
+
+    def check_replaced(self, connection: Connection, scope: Scope, rule: str, data_set: str) -> None:
+        """Raises failed_precondition when anything but runs of a rule from the warehouse has written a data set."""
+        runs = within(_extraction, scope) & (_extraction.c.data_set == data_set)
+        own = (_extraction.c.rule == rule) & (_extraction.c.origin == Origin.WAREHOUSE)
+        query = select(_extraction.c.extraction).where(runs & own).limit(1)
+        if connection.execute(query).first() is None:
+            raise FailedPrecondition(f"the data set {data_set} is there, and no run of {rule} has written it")
+
     async def get(self, scope: Scope, name: str) -> Extraction:
         """Raises not_found."""
         return _read(await self._row(scope, name))
@@ -147,7 +171,9 @@ class ExtractionStore:
         """What a run does. Raises not_found."""
         pinned = (await self._row(scope, name)).task
         members, match = _MEMBERS.validate_python(pinned.get("members", ())), Match(pinned.get("match", Match.FIRST))
-        return Task(source_from_json(pinned["source"]), compiled_from_json(pinned["compiled"]), members, match)
+        source, compiled = source_from_json(pinned["source"]), compiled_from_json(pinned["compiled"])
+        landed, replay = pinned.get("landed", False), _REPLAY.validate_python(pinned.get("replay"))
+        return Task(source, compiled, members, match, landed, replay)
 
     async def _row(self, scope: Scope, name: str) -> Row[Any]:
         here = _here(scope, name)
@@ -205,19 +231,24 @@ class ExtractionStore:
     def succeed(
         self, connection: Connection, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
     ) -> None:
-        """Ends a run, and stores where the next one begins, in the caller's transaction.
+        """Ends a run, and stores where the next one begins, unless there is no place, in the caller's transaction.
 
         Raises cancelled when the run has ended in the meantime.
         """
-        if not self._runs(connection, scope, after):
-            raise Failure(Code.CANCELLED, f"the extraction {after.extraction} has ended")
-        table, one = _cursor_of(scope, after.rule, after.rule_set)
-        connection.execute(delete(table).where(one))
-        key = {"rule_set": after.rule_set} if after.rule_set else {"rule": after.rule}
-        values = {**key, "place": place, "cursor": cursor, "update_time": after.end_time}
-        connection.execute(insert(table).values(**scope._asdict(), **values))
+        self.check_running(connection, scope, after)
+        if place:
+            table, one = _cursor_of(scope, after.rule, after.rule_set)
+            connection.execute(delete(table).where(one))
+            key = {"rule_set": after.rule_set} if after.rule_set else {"rule": after.rule}
+            values = {**key, "place": place, "cursor": cursor, "update_time": after.end_time}
+            connection.execute(insert(table).values(**scope._asdict(), **values))
         schema.operations.set(connection, scope, after.operation, stage="done", message=message[:1000])
         self._end(connection, scope, after, None)
+
+    def check_running(self, connection: Connection, scope: Scope, run: Extraction) -> None:
+        """Raises cancelled when a run has ended, fence_stale when another process does it."""
+        if not self._runs(connection, scope, run):
+            raise Failure(Code.CANCELLED, f"the extraction {run.extraction} has ended")
 
     @staticmethod
     def _runs(connection: Connection, scope: Scope, after: Extraction) -> bool:
@@ -229,7 +260,9 @@ class ExtractionStore:
     def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
         schema.outbox.add(connection, [self._tell(scope, after)])
-        for follow in self.on_success if after.state is State.SUCCEEDED else ():
+        # What is read again says nothing of what the source does now.
+        news = after.state is State.SUCCEEDED and after.origin is Origin.SOURCE
+        for follow in self.on_success if news else ():
             follow(connection, scope, after)
         done = self._respond(after) if after.state is State.SUCCEEDED else None
         cancelled = after.state is State.CANCELLED
@@ -249,9 +282,14 @@ def _cursor_of(scope: Scope, rule: str, rule_set: str) -> tuple[Table, Any]:
 
 def _values(extraction: Extraction) -> dict[str, Any]:
     shares = _SHARES.dump_python(extraction.shares, mode="json")
-    return {name: getattr(extraction, name) for name in _FIELDS} | {"state": extraction.state.value, "shares": shares}
+    return {name: getattr(extraction, name) for name in _FIELDS} | {
+        "state": extraction.state.value,
+        "shares": shares,
+        "origin": extraction.origin.value,
+    }
 
 
 def _read(row: Row[Any]) -> Extraction:
     shares = _SHARES.validate_python(row.shares)
-    return Extraction(**{name: getattr(row, name) for name in _FIELDS}, state=State(row.state), shares=shares)
+    apart: dict[str, Any] = {"state": State(row.state), "shares": shares, "origin": Origin(row.origin)}
+    return Extraction(**{name: getattr(row, name) for name in _FIELDS}, **apart)

@@ -1,10 +1,13 @@
 """Extractions between the domain and the wire."""
 
 from aimass.v1 import extractions_pb2 as pb
-from services.data.extractions.domain import Cursor, Extraction
+from services.data.extractions.domain import Cursor, Extraction, Origin
+from services.data.extractions.replays import Asked
 from services.data.rule_sets.wire import overlap_to_wire
 from services.data.structs import to_struct
-from services.kit.timestamps import to_wire
+from services.data.warehouse.domain import Wanted
+from services.kit.errors import InvalidValue, Violation
+from services.kit.timestamps import from_wire, to_wire
 
 _PARTS = 1000  # that are named
 
@@ -30,6 +33,12 @@ def extraction_to_wire(extraction: Extraction) -> pb.Extraction:
         results=[pb.RuleResult(**vars(result)) for result in extraction.shares.results],
         records_overlapping=extraction.shares.overlapping,
         overlaps=[overlap_to_wire(overlap) for overlap in extraction.shares.overlaps],
+        origin=pb.ExtractionOrigin.Value(f"EXTRACTION_ORIGIN_{extraction.origin.name}"),
+        records_landed=extraction.records_landed,
+        landed_data_set=extraction.landed_data_set,
+        first_landed=extraction.first_landed,
+        last_landed=extraction.last_landed,
+        output_digest=extraction.output_digest,
     )
 
 
@@ -46,3 +55,17 @@ def cursor_to_wire(cursor: Cursor) -> pb.Cursor:
         parts=[pb.PartLag(part=one.part, position=one.position, end=one.end, lag=one.lag) for one in parts[:_PARTS]],
         parts_behind=sum(part.lag > 0 for part in parts),
     )
+
+
+def asked_from_wire(request: pb.RunExtractionRequest | pb.RunRuleSetRequest) -> Asked:
+    """What a request says beside its rule. Raises invalid_value."""
+    if request.origin not in pb.ExtractionOrigin.values():
+        rule = "must be SOURCE or WAREHOUSE"
+        raise InvalidValue(f"origin {rule}", [Violation("/origin", rule)])
+    warehouse = request.origin == pb.EXTRACTION_ORIGIN_WAREHOUSE
+    said = request.landed
+    first = from_wire(said.first_time) if said.HasField("first_time") else None
+    last = from_wire(said.last_time) if said.HasField("last_time") else None
+    wanted = Wanted(said.first_version, said.last_version, first, last)
+    aside = isinstance(request, pb.RunExtractionRequest) and request.aside
+    return Asked(Origin.WAREHOUSE if warehouse else Origin.SOURCE, wanted, aside)

@@ -7,11 +7,10 @@ from typing import Any
 
 from services.data.extractions import set_work
 from services.data.extractions.sinks import Counting, Table
-from services.data.reading import lines, vectors
-from services.data.reading.connectors import connector
+from services.data.reading import connectors, lines, vectors
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Compiled, compiled_from_json, source_from_json
+from services.data.reading.kinds import Compiled, compiled_from_json
 from services.kit.child import Child, Json
 from services.kit.disk import on_disk
 
@@ -29,7 +28,7 @@ def main(request: Json, child: Child) -> Json:
 def _extract(request: Json, child: Child) -> Json:
     place, compiled = Place.from_json(request["place"]), compiled_from_json(request["compiled"])
     sink = Sink(Path(request["folder"]), compiled, child)
-    source = connector(source_from_json(request["source"]))
+    source = connectors.of_json(request["source"])
     end = source.read(place, compiled, request["cursor"] or {}, sink, request["seconds"])
     return {**sink.close(), **end._asdict()}
 

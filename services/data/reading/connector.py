@@ -19,6 +19,9 @@ class Sink(Protocol):
     def take_broken(self, broken: Sequence[tuple[int, str, str]], part: str) -> None:
         """What is no record: line, text, reason."""
 
+    def take_refused(self, text: str, reason: str, origin: str) -> None:
+        """What was no record when it landed."""
+
     def tell(self, fraction: float) -> None:
         """How much of the work is done, from 0 to 1."""
 

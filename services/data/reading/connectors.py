@@ -1,12 +1,17 @@
 """Which connector reads a source: one for each kind."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from services.data.reading.connector import Connector
 from services.data.reading.connector_files import FilesConnector
 from services.data.reading.connector_kafka import KafkaConnector
+from services.data.reading.connector_landed import LandedConnector
 from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_pushed import PushedConnector
 from services.data.reading.connector_sql import SqlConnector
-from services.data.reading.kinds import Definition, FilesSource, PushedSource, SqlSource
+from services.data.reading.kinds import Definition, FilesSource, PushedSource, SqlSource, source_from_json
+from services.data.reading.landed import LandedRecords
 from services.data.reading.topics import KafkaSource
 
 
@@ -21,3 +26,11 @@ def connector(definition: Definition) -> Connector:
             return KafkaConnector(definition)
         case FilesSource():
             return FilesConnector(definition)
+
+
+def of_json(stored: Mapping[str, Any]) -> Connector:
+    """What reads a source, or what landed of it, as a child is told."""
+    if stored["kind"] != "landed":
+        return connector(source_from_json(stored))
+    records = LandedRecords.from_json(stored)
+    return LandedConnector(records, connector(records.source))

@@ -122,6 +122,8 @@ def for_fields(compiled: Compiled, fields: Sequence[str], nulls: frozenset[str] 
 
 
 def _chooser(chosen: Sequence[int | None]) -> Pick:
+    if not chosen:
+        return lambda _: ()
     if None in chosen:
         return lambda record: [None if place is None else record[place] for place in chosen]
     if len(chosen) == 1:

@@ -19,6 +19,11 @@ _PRESENT = "the present time is not allowed: a rule gives the same rows whenever
 _NODES = 2000
 _DEPTH = 60
 _CLAUSES = ("with_", "with", "joins", "group", "having", "distinct", "order", "limit", "offset", "windows", "hint")
+# Why a statement is only run by its database.
+NOT_PLAIN = (
+    "rows of what landed are made without the database, so a sql rule of a landed PostgreSQL source selects columns and"
+    " nothing else: no expressions, no WHERE"
+)
 _PERCENTS = 4  # in one LIKE, whose time grows with a power of them
 
 
@@ -149,6 +154,18 @@ def _columns(
     if not places:
         raise InvalidValue(f"the statement must select the cursor column {source.cursor}")
     return columns, places[0]
+
+
+def plain(statement: str, source: SqlSource, columns: int) -> tuple[str, ...] | None:
+    """The columns of the table that a compiled statement selects; None if it does more than to select columns."""
+    from sqlglot import exp
+
+    tree = parsing.statements(statement, flavours.flavour(source).dialect)[0]
+    found = [item.unalias() for item in tree.expressions[:columns]]
+    where = tree.args["where"].this.unnest()
+    if where != exp.true() or not all(isinstance(item, exp.Column) for item in found):
+        return None
+    return tuple(item.name for item in found)
 
 
 def _is_cursor(expression: Any, source: SqlSource) -> bool:

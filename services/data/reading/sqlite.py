@@ -40,6 +40,8 @@ class Table:
     columns: tuple[tuple[str, ColumnType | None], ...]
     # The column that orders rows of equal cursors; empty where the cursor is unique, as it is in SQLite.
     key: str = ""
+    # As a SQLite file declares them.
+    declared: tuple[tuple[str, str], ...] = ()
 
 
 def path_of(url: str) -> str:
@@ -68,7 +70,7 @@ def opened(root: Path, steps: Parts, seconds: float) -> Iterator[sqlite3.Connect
                 raise InvalidValue(f"{'/'.join(steps)}{kind} is a link: links are not followed")
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
         with contextlib.closing(connection), _named("/".join(steps)):
-            _tame(connection, time.monotonic() + seconds)
+            tame(connection, time.monotonic() + seconds)
             # The name may have been turned into a link since: what was opened must be what was checked.
             if not os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
                 raise InvalidValue(f"{'/'.join(steps)} has been replaced")
@@ -77,7 +79,8 @@ def opened(root: Path, steps: Parts, seconds: float) -> Iterator[sqlite3.Connect
         os.close(descriptor)
 
 
-def _tame(connection: sqlite3.Connection, deadline: float) -> None:
+def tame(connection: sqlite3.Connection, deadline: float) -> None:
+    """Has statements end by a deadline of the monotonic clock, and change nothing."""
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
@@ -119,7 +122,8 @@ def describe(connection: sqlite3.Connection, source: SqlSource) -> Table:
     empty = f"SELECT 1 FROM {quoted(source.table)} WHERE {quoted(source.cursor)} IS NULL LIMIT 1"
     if connection.execute(empty).fetchone():
         raise InvalidValue(f"the cursor {source.cursor} is NULL in some rows, which would never be read")
-    return Table(tuple((name, _affinity(declared)) for name, declared, _ in rows))
+    declared = tuple((name, kind) for name, kind, _ in rows)
+    return Table(tuple((name, _affinity(kind)) for name, kind in declared), declared=declared)
 
 
 def _is_unique(connection: sqlite3.Connection, source: SqlSource) -> bool:

@@ -99,7 +99,7 @@ class RuleSets:
         found = self._rules.members(connection, scope, version.versions)
         for view in found.values():
             check_there(view.rule)
-            source = self._sources.existing(connection, scope, view.rule.source)
+            source = self._sources.known(connection, scope, view.rule.source)
             check_fit(view.version.definition, source.definition, source.source)
         return Compiled((), branches=tuple(found[member.rule].version.compiled for member in version.members))
 

@@ -12,7 +12,7 @@ from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue
 from services.kit.rpc import Call
 
-_FIELDS = ("description", *SOURCES)
+_FIELDS = ("description", "landed", *SOURCES)
 
 
 class SourcesApi:
@@ -24,7 +24,8 @@ class SourcesApi:
     async def CreateSource(self, request: pb.CreateSourceRequest, call: Call) -> pb.Source:
         once = call.once(source_to_wire)
         definition = definition_of(request)
-        made = await self._sources.create(call.scope, request.source, request.description, definition, once)
+        said = request.source, request.description, definition
+        made = await self._sources.create(call.scope, *said, once, request.landed)
         return source_to_wire(made)
 
     async def GetSource(self, request: pb.GetSourceRequest, call: Call) -> pb.Source:
@@ -78,12 +79,14 @@ class SourcesApi:
 def _change(request: pb.UpdateSourceRequest) -> Change:
     """What update_mask names; without one, what is set."""
     kind = request.WhichOneof("kind")
-    given = [name for name in ("description" if request.description else None, kind) if name]
+    said = ("description" if request.description else None, "landed" if request.landed else None, kind)
+    given = [name for name in said if name]
     paths = list(request.update_mask.paths) or given
     if unknown := [path for path in paths if path not in _FIELDS]:
         raise InvalidValue(f"update_mask names {unknown[0][:80]}; there are {', '.join(_FIELDS)}")
-    places = {path for path in paths if path != "description"}
+    places = {path for path in paths if path in SOURCES}
     if places - {kind}:
         raise InvalidValue(f"update_mask names {min(places - {kind})}, which is not set")
     description = request.description if "description" in paths else None
-    return Change(description, definition_of(request) if places else None)
+    landed = request.landed if "landed" in paths else None
+    return Change(description, definition_of(request) if places else None, landed=landed)

@@ -5,12 +5,14 @@ from datetime import datetime
 
 from services.data.reading import endpoints, multiline, topics
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, PushedSource, SqlSource
+from services.data.reading.landed import PREFIX
 from services.data.reading.topics import KafkaSource
 from services.data.schema import check_columns
 from services.kit import resources
-from services.kit.errors import InvalidValue, NotFound, match_etag
+from services.kit.errors import InvalidValue, NotFound, Violation, match_etag
 
 _LAG = _WAIT = 86_400  # seconds
+_NAME = 63  # characters of a data set's name
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Source:
     generation: int = 1
     # The password, encrypted.
     sealed: bytes = field(default=b"", repr=False)
+    # Whether its records are kept as they are.
+    landed: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Change:
     description: str | None = None
     definition: Definition | None = None
     sealed: bytes = field(default=b"", repr=False)
+    landed: bool | None = None
 
 
 def check(definition: Definition) -> None:
@@ -113,6 +118,14 @@ def _check_records(files: FilesSource) -> None:
     multiline.check_start(files.record_start)
 
 
+def check_landed(name: str, landed: bool) -> None:
+    """Raises invalid_value for a name that leaves no room for that of the landed data set."""
+    most = _NAME - len(PREFIX)
+    if landed and len(name) > most:
+        rule = f"must have at most {most} characters: the source is landed"
+        raise InvalidValue(f"source {rule}", [Violation("/source", rule)])
+
+
 def existing(source: Source | None, name: str) -> Source:
     """A source that is there. Raises not_found."""
     if source is None or source.delete_time:
@@ -126,7 +139,10 @@ def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
     description = source.description if change.description is None else change.description
     definition = change.definition or source.definition
     sealed = change.sealed or (source.sealed if server_of(definition) == server_of(source.definition) else b"")
-    return resources.changed(source, now, description=description, definition=definition, sealed=sealed)
+    landed = source.landed if change.landed is None else change.landed
+    check_landed(source.source, landed)
+    values = {"description": description, "definition": definition, "sealed": sealed, "landed": landed}
+    return resources.changed(source, now, **values)
 
 
 def server_of(definition: Definition) -> str:

@@ -50,15 +50,24 @@ class Sources:
         """`vault` encrypts secrets."""
         self._store, self._places, self._vault, self._now = store, places, vault, now
         self.pushes = pushes
+        # Whether a source was extracted, or is just now.
+        self.was_read: Callable[[Connection, Scope, str], bool] = lambda *_: False
 
     async def create(
-        self, scope: Scope, name: str, description: str, definition: Definition, once: Once | None
+        self,
+        scope: Scope,
+        name: str,
+        description: str,
+        definition: Definition,
+        once: Once | None,
+        landed: bool = False,
     ) -> Source:
         """Registers a source that can be opened. Raises invalid_value, egress_denied, already_exists."""
         await self._store.recall(once)
+        domain.check_landed(name, landed)
         await self.look(scope, definition)
         now, sealed = self._now(), self._seal(scope, name, definition)
-        made = Source(name, description, domain.without_secret(definition), now, now, sealed=sealed)
+        made = Source(name, description, domain.without_secret(definition), now, now, sealed=sealed, landed=landed)
         return await self._store.create(scope, made, once)
 
     def _seal(self, scope: Scope, name: str, definition: Definition) -> bytes:
@@ -124,6 +133,10 @@ class Sources:
         """The same in the caller's transaction, for the slices that pin a source."""
         return self._store.existing(connection, scope, name)
 
+    def known(self, connection: Connection, scope: Scope, name: str) -> Source:
+        """The same, also a deleted one: what landed of it is there. Raises not_found."""
+        return self._store.known(connection, scope, name)
+
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[Source]:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
@@ -137,7 +150,17 @@ class Sources:
             await self.look(scope, definition, name if same else "")
             sealed = self._seal(scope, name, definition)
             change = replace(change, definition=domain.without_secret(definition), sealed=sealed)
-        return await self._store.change(scope, name, lambda found: domain.changed(found, change, etag, self._now()))
+
+        def check(connection: Connection, found: Source, after: Source) -> None:
+            if found.landed != after.landed and self.was_read(connection, scope, name):
+                raise FailedPrecondition(
+                    f"{name} was extracted before, so landed cannot be changed: records would be read twice;"
+                    " make another source of the same place"
+                )
+
+        return await self._store.change(
+            scope, name, lambda found: domain.changed(found, change, etag, self._now()), check=check
+        )
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Source:
         """Hides a source. Raises not_found, etag_mismatch."""

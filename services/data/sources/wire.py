@@ -6,6 +6,7 @@ from typing import Any
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2
 from services.data.reading.kinds import SOURCES, Definition, FilesSource, PushedSource, name_of
+from services.data.reading.landed import data_set_of
 from services.data.sources.domain import Source, Upload
 from services.data.wire import column_type_from_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
@@ -40,6 +41,8 @@ def source_to_wire(source: Source) -> pb.Source:
         create_time=to_wire(source.create_time),
         update_time=to_wire(source.update_time),
         delete_time=to_wire(source.delete_time),
+        landed=source.landed,
+        landed_data_set=data_set_of(source.source) if source.landed else "",
         **described,
     )
 

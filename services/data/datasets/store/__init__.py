@@ -47,17 +47,26 @@ class Store:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def ensure(self, scope: Scope, name: str, now: datetime) -> DataSet:
-        """The data set, made if it is new. Raises failed_precondition for a deleted one."""
+    async def ensure(
+        self, scope: Scope, name: str, now: datetime, landed_from: str = "", masked_columns: tuple[str, ...] = ()
+    ) -> DataSet:
+        """The data set, made if it is new.
+
+        Raises failed_precondition for a deleted one, and for one that something else lands in.
+        """
 
         def work(connection: Connection) -> DataSet:
             if found := stored.find(connection, scope, name):
-                return stored.writable(found)
-            made = DataSet(name, "", 0, 1, now, now)
+                return stored.of_writer(stored.writable(found), landed_from)
+            made = DataSet(name, "", 0, 1, now, now, masked_columns=masked_columns, landed_from=landed_from)
             connection.execute(insert(data_set).values({**scope._asdict(), **asdict(made)}))
             return made
 
         return await self._db.run(work)
+
+    def is_there(self, connection: Connection, scope: Scope, name: str) -> bool:
+        """Also a deleted one, in the caller's transaction."""
+        return stored.find(connection, scope, name) is not None
 
     async def get(self, scope: Scope, name: str) -> DataSet:
         """Raises not_found, also for a deleted one."""
@@ -235,9 +244,9 @@ class Store:
     def lay_out(self, connection: Connection, scope: Scope, name: str, layout: Layout | None, now: datetime) -> bool:
         """Keeps how the first version will be divided; False when there is one.
 
-        Raises not_found, failed_precondition for a deleted one.
+        Raises not_found, failed_precondition for a deleted one, and for one that raw records land in.
         """
-        found = stored.writable(self.current(connection, scope, name))
+        found = stored.of_writer(stored.writable(self.current(connection, scope, name)), "")
         if not found.latest_version:
             stored.save(connection, scope, changed(found, now, layout=layout))
         return not found.latest_version

@@ -19,6 +19,7 @@ data_set = scoped(
     Column("refused_changes", JSON, nullable=False, server_default="[]"),
     Column("masked_columns", JSON, nullable=False, server_default="[]"),
     Column("layout", JSON(none_as_null=True)),
+    Column("landed_from", String(63), nullable=False, server_default=""),
     # What searches look into; NULL when something of it has changed since.
     Column("searched", Text),
 )

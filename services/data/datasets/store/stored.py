@@ -47,6 +47,15 @@ def writable(found: DataSet) -> DataSet:
     return found
 
 
+def of_writer(found: DataSet, landed_from: str) -> DataSet:
+    """Raises failed_precondition when records of another source land in it, or none do."""
+    if found.landed_from != landed_from:
+        whose = f"raw records of {found.landed_from} land in it, and nothing else writes it"
+        reason = whose if found.landed_from else "something else writes it"
+        raise FailedPrecondition(f"the data set {found.data_set} cannot be written: {reason}")
+    return found
+
+
 def save(connection: Connection, scope: Scope, after: DataSet) -> None:
     """Stores a data set that is there."""
     here = within(data_set, scope) & (data_set.c.data_set == after.data_set)

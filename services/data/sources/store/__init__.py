@@ -4,7 +4,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, String, func, insert, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    false,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
@@ -32,6 +46,7 @@ _source = scoped(
     Column("update_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
     Column("secret", LargeBinary),
+    Column("landed", Boolean, nullable=False, server_default=false()),
 )
 _upload = scoped(
     "upload",
@@ -76,21 +91,36 @@ class SourceStore:
         """The same in the caller's transaction."""
         return domain.existing(_load(connection, scope, name), name)
 
+    def known(self, connection: Connection, scope: Scope, name: str) -> Source:
+        """The same, also a deleted one. Raises not_found."""
+        if (found := _load(connection, scope, name)) is None:
+            raise NotFound(f"there is no source {name}")
+        return found
+
     def locked(self, connection: Connection, scope: Scope, name: str) -> Source:
         """A source that nobody else locks until the transaction ends. Raises not_found."""
         row = connection.execute(_LOCKED, {**scope._asdict(), "source": name}).first()
         return domain.existing(_read(row) if row else None, name)
 
     async def change(
-        self, scope: Scope, name: str, decide: Callable[[Source], Source], deleted: bool = False
+        self,
+        scope: Scope,
+        name: str,
+        decide: Callable[[Source], Source],
+        deleted: bool = False,
+        check: Callable[[Connection, Source, Source], None] = lambda *_: None,
     ) -> Source:
-        """Replaces a source by what `decide` makes of it; with `deleted`, also a deleted one. Raises not_found."""
+        """Replaces a source by what `decide` makes of it; with `deleted`, also a deleted one.
+
+        Raises not_found, and what `check` says to the source before and after.
+        """
 
         def work(connection: Connection) -> Source:
             before = _load(connection, scope, name)
             if before is None or (before.delete_time and not deleted):
                 raise NotFound(f"there is no source {name}")
             after = decide(before)
+            check(connection, before, after)
             if after != before:
                 here = within(_source, scope) & (_source.c.source == name)
                 connection.execute(update(_source).where(here).values(**_values(after)))
@@ -173,6 +203,7 @@ def _values(source: Source) -> dict[str, Any]:
         "update_time": source.update_time,
         "delete_time": source.delete_time,
         "secret": source.sealed or None,
+        "landed": source.landed,
     }
 
 
@@ -186,4 +217,5 @@ def _read(row: Row[Any]) -> Source:
         row.delete_time,
         row.generation,
         row.secret or b"",
+        row.landed,
     )
