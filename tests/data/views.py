@@ -1,5 +1,6 @@
 """Feature views for tests: made, materialised and read as callers do it."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,9 +45,11 @@ async def create(home: House, name: str = "sensors", **changes: Any) -> pb.Featu
 
 async def ended(home: House, operation: str) -> operations_pb2.Operation:
     request = operations_pb2.WaitOperationRequest(operation=operation)
-    found: operations_pb2.Operation = await home.stub(OperationsStub, "data").WaitOperation(request, timeout=60)
-    assert found.HasField("end_time")
-    return found
+    async with asyncio.timeout(300):  # one call waits for a minute at most
+        while True:
+            found: operations_pb2.Operation = await home.stub(OperationsStub, "data").WaitOperation(request, timeout=60)
+            if found.HasField("end_time"):
+                return found
 
 
 async def materialise(home: House, name: str = "sensors", **said: Any) -> pb.Materialisation:
