@@ -776,7 +776,7 @@ class LearnedStep(_message.Message):
     step: _builtins.str
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___LearnedValue]:
-        """At most 1,000."""
+        """At most 1,000 of all steps."""
 
     def __init__(
         self,
@@ -971,7 +971,7 @@ class StepReport(_message.Message):
     duplicates: _builtins.int
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColumnChange]:
-        """Columns that it changed."""
+        """Columns that it changed; if they are very many, without examples, or not all of them, as a note says."""
 
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.arrow import arrow_schema, fit
-from services.data.cleaning.changes import Report
+from services.data.cleaning.changes import Report, bounded
 from services.data.cleaning.converting import Converting
 from services.data.cleaning.filling import Filling, Finding
 from services.data.cleaning.forest import Forest
@@ -26,6 +26,7 @@ from services.data.schema import Column, ColumnType
 from services.kit.child import Child
 
 BATCH = 65_536  # rows
+_SHOWN = 1_000  # values that are learned, of all steps
 _OPERATORS: dict[str, Any] = {
     "find_missing": Finding,
     "convert": Converting,
@@ -185,14 +186,17 @@ class Chain:
 
     def learned(self) -> list[Json]:
         """What each step has learned, and how it is shown."""
-        return [
-            {"step": step.step, "state": operator.state if operator.learns else {}, "shown": operator.shown()}
-            for step, operator in zip(self._steps, self.operators, strict=True)
-        ]
+        left, found = _SHOWN, list[Json]()
+        for step, operator in zip(self._steps, self.operators, strict=True):
+            shown = operator.shown()[:left]
+            left -= len(shown)
+            found.append({"step": step.step, "state": operator.state if operator.learns else {}, "shown": shown})
+        return found
 
     def report(self) -> list[Json]:
         """What each step did."""
-        return [report.to_json(operator.notes) for report, operator in zip(self.reports, self.operators, strict=True)]
+        each = zip(self.reports, self.operators, strict=True)
+        return bounded([report.to_json(operator.notes) for report, operator in each])
 
     def counts(self) -> Json:
         """Where the rows went."""

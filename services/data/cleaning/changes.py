@@ -1,8 +1,10 @@
 """What a step changed: counts for each column, and a few values before and after. For children."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from services.data.cleaning.kinds import Columns
 from services.data.cleaning.operators import ROW, Json, missing
@@ -12,6 +14,7 @@ _EXAMPLES = 5  # of a column
 _LOOKED_AT = 200  # changed values of a batch, for different ones among them
 _TEXT = 200  # characters of a value that is shown
 _NOTES = 20
+_BYTES = 2**20  # of all reports of a run
 
 
 @dataclass
@@ -75,6 +78,23 @@ class Report:
             "columns": [{"column": name, **vars(self._columns[name])} for name in names],
             "notes": list(notes)[:_NOTES],
         }
+
+
+def bounded(reports: Sequence[Json]) -> list[Json]:
+    """Reports that fit into an answer: examples are left out first, then columns, which a note says."""
+    size, found = 0, list[Json]()
+    for report in reports:
+        columns = list[Json]()
+        for column in report["columns"]:
+            plain = {**column, "examples": []}
+            chosen = column if size + len(orjson.dumps(column)) <= _BYTES // 2 else plain
+            size += len(orjson.dumps(chosen))
+            if size > _BYTES:
+                break
+            columns.append(chosen)
+        more = ["more columns were changed than are named"] if len(columns) < len(report["columns"]) else []
+        found.append({**report, "columns": columns, "notes": [*report["notes"], *more]})
+    return found
 
 
 def _short(value: Any) -> Any:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.data.cleaning.changes import bounded
 from services.data.cleaning.kinds import Convert, Duplicates, FillMissing, FindMissing, Kind, Outliers
+from services.data.cleaning.kinds_values import Smooth, Spellings
 from services.data.schema import ColumnType
 from tests.data.cleaning.cleaned import clean, preview, quarantined
 
@@ -206,6 +209,9 @@ def test_texts_that_are_no_values_are_quarantined_each_with_its_reason(
 STEPS: list[Kind] = [
     FindMissing(),
     Convert(("w",), ColumnType.DOUBLE, decimal_sign=","),
+    Spellings(("k",), (("c", "b"),)),
+    Smooth(("w",), 3, "w", ("k",)),
+    Outliers(("w",), "forest", "quarantine", fraction=0.1),
     Outliers(("w",), "iqr", "quarantine", 1.0),
     FillMissing(("w",), "median"),
     Duplicates(key=("k",), order="w"),
@@ -218,6 +224,7 @@ ROWS = st.lists(
 )
 
 
+@settings(max_examples=20)  # each cleans twice, with a forest
 @given(rows=ROWS, order=st.permutations(range(2)), again=ROWS)
 def test_no_row_is_lost_whatever_the_rows_are(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], order: list[int], again: list[Any]
@@ -265,3 +272,16 @@ def test_a_preview_shows_rows_before_and_after_and_those_that_are_taken_out(tmp_
         {"row": 2, "before": {"k": "a", "w": "1"}, "after": None, "reason": "duplicate"},
         {"row": 3, "before": {"k": "b", "w": "x"}, "after": None, "reason": "s1: w is no int64"},
     ]
+
+
+def test_a_report_of_very_many_columns_fits_into_an_answer() -> None:
+    example = {"row": 1, "before": "x" * 200, "after": "y" * 200}
+    columns = [{"column": f"{number:>100}", "changed": 1, "examples": [example] * 5} for number in range(2000)]
+    report = {"step": "s", "rows_in": 1, "quarantined": 0, "duplicates": 0, "rows_out": 1, "notes": ["first"]}
+    first, second = bounded([{**report, "columns": columns}, {**report, "columns": columns * 4}])
+
+    assert len(orjson.dumps([first, second])) < 2**20 + 2**14  # and commas
+    assert (len(first["columns"]), len(first["columns"][0]["examples"]), first["notes"]) == (2000, 5, ["first"])
+    assert first["columns"][-1]["examples"] == []
+    assert 0 < len(second["columns"]) < 8000
+    assert second["notes"] == ["first", "more columns were changed than are named"]
