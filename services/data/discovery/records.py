@@ -3,13 +3,21 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from services.data.discovery import lines
+import orjson
+
+from services.data.discovery import documents, lines
 from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.names import unused
 from services.data.reading import extractor
 from services.data.reading.extractor import Extractor, Refusal
-from services.data.reading.kinds import Compiled, RegexRule, RuleColumn
+from services.data.reading.folders import Place
+from services.data.reading.kinds import FileFormat, FilesSource, InnerRule, JsonRule, RegexRule, RuleColumn
+from services.data.reading.lines import is_deep
+from services.data.reading.samples import Sample
+from services.data.rules.compiling import compile_rule
 from services.data.rules.domain import Refused
 from services.data.schema import ColumnType
 from services.data.structs import to_plain
@@ -18,6 +26,14 @@ from services.kit.errors import Failure
 
 _SHOWN = 3  # rows of a rule
 _SPACE = re.compile(r"\\s(?=[*+])")  # as patterns are written by `expressions`: the first line ends where it ends
+_LEAST = 3  # bodies of JSON that say what is in them
+_TEXT = FilesSource(FileFormat.TEXT, "a")
+# What a trace is about: with Java in its first line, with Python in its last one.
+_ERROR = (
+    r"(?:Traceback \(most recent call last\):\n(?s:.*\n)|Exception in thread \"[^\"\n]*\" )?"
+    r"(?P<{}>[A-Za-z_$][\w$]*(?:\.[\w$]+)+|[A-Z]\w*(?:Error|Exception|Warning|Interrupt|Exit))"
+    r"(?:: (?P<{}>[^\n]*))?(?:\n(?s:.*))?"
+)
 _TRACE = re.compile(r"^\s+at \S|^Traceback \(most recent call last\):|^\s+File \"", re.MULTILINE)
 
 
@@ -53,19 +69,49 @@ def _with_rest(proposal: Proposal, mine: Sequence[str], whole: dict[str, str]) -
     rests = [rest for record in mine if (rest := record.partition("\n")[2])]
     if not rests:
         return proposal
-    name = "trace" if 2 * sum(_TRACE.search(rest) is not None for rest in rests) > len(rests) else "more"
-    name = unused(name, [column.name for column in rule.columns])
-    pattern = _SPACE.sub(r"[\\t\\f\\r ]", rule.pattern) + rf"(?:\n(?P<{name}>(?s:.*)))?"
-    column = RuleColumn(name, name, ColumnType.STRING)
-    longer = replace(rule, pattern=pattern, columns=(*rule.columns, column))
+    traced = 2 * sum(_TRACE.search(rest) is not None for rest in rests) > len(rests)
+    taken = {column.name.lower() for column in rule.columns}
+    name = unused("trace" if traced else "more", taken)
+    names, rest, inner = [name], "(?s:.*)", None
+    if traced:
+        names += [unused(group, {*taken, name}) for group in ("error", "error_text")]
+        rest = f"{_ERROR.format(*names[1:])}|{rest}"
+    else:
+        inner = _of_bodies(name, rests, {*taken, name})
+    pattern = _SPACE.sub(r"[\\t\\f\\r ]", rule.pattern) + rf"(?:\n(?P<{name}>{rest}))?"
+    columns = (*rule.columns, *(RuleColumn(one, one, ColumnType.STRING) for one in names))
+    longer = replace(rule, pattern=pattern, columns=columns, inner=(inner,) if inner else ())
     try:
-        ready = extractor.for_lines(Compiled(longer.columns, pattern=pattern))
+        ready = extractor.of(compile_rule(longer, _TEXT, Place(Path("/"), ())), (), ())
     except Failure:
         return proposal  # too long for a pattern, with a column more
     reason = f"{proposal.reason}; {len(rests)} of {len(mine)} have more lines, which are {name}"
     against = tuple(Refused(whole.get(one.record, one.record), one.reason) for one in proposal.counter_examples)
     rows = _rows(ready, mine)
     return replace(proposal, definition=longer, rows=rows, counter_examples=against, reason=reason)
+
+
+def _of_bodies(name: str, rests: Sequence[str], taken: set[str]) -> InnerRule | None:
+    """The values of bodies that are JSON, if all are."""
+    bodies = list[dict[str, Any]]()
+    for rest in rests:
+        try:
+            body = orjson.loads(rest)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(body, dict) or is_deep(rest, body):
+            return None
+        bodies.append(body)
+    found = next(iter(documents.of_documents(Sample(tuple(bodies), (), ())).proposals), None)
+    if len(bodies) < _LEAST or found is None or not isinstance(found.definition, JsonRule):
+        return None
+    if any("[*]" in column.source for column in found.definition.columns):
+        return None
+    columns = []
+    for column in found.definition.columns:
+        columns.append(replace(column, name=unused(column.name, taken), required=False))
+        taken.add(columns[-1].name.lower())
+    return InnerRule(name, JsonRule(tuple(columns)))
 
 
 def _rows(ready: Extractor, records: Sequence[str]) -> tuple[dict[str, object], ...]:
