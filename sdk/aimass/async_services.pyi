@@ -289,10 +289,20 @@ class AsyncDataSets:
         tables: Sequence[datasets_pb2.QueryTable | Fields],
         max_rows: int | None = ...,
         cpu_seconds: int | None = ...,
+        page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Runs a SELECT over the given versions."""
 
+    def iterate_query_data_sets(
+        self,
+        *,
+        sql: str,
+        tables: Sequence[datasets_pb2.QueryTable | Fields],
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncIterator[struct_pb2.Struct]: ...
     async def diff_data_set(
         self,
         *,
@@ -876,6 +886,7 @@ class AsyncPartitions:
         self,
         *,
         data_set: str,
+        etag: str,
         partitioning: partitions_pb2.Partitioning | Fields | None = ...,
         cpu_seconds: int | None = ...,
         idempotency_key: str = ...,

@@ -109,8 +109,9 @@ class Method:
 
     @property
     def iterator(self) -> str:
-        """The name of its iterator in the client: iterate_models."""
-        return re.sub(r"^[a-z]+_", "iterate_", self.name)
+        """The name of its iterator in the client: iterate_models; of a query's rows iterate_query_data_sets."""
+        verb = r"^" if self.name.startswith("query_") else r"^[a-z]+_"
+        return re.sub(verb, "iterate_", self.name)
 
 
 def policy_of(field: FieldDescriptor) -> options_pb2.FieldPolicy:

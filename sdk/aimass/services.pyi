@@ -298,10 +298,20 @@ class DataSets:
         tables: Sequence[datasets_pb2.QueryTable | Fields],
         max_rows: int | None = ...,
         cpu_seconds: int | None = ...,
+        page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables."""
 
+    def iterate_query_data_sets(
+        self,
+        *,
+        sql: str,
+        tables: Sequence[datasets_pb2.QueryTable | Fields],
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> Iterator[struct_pb2.Struct]: ...
     def diff_data_set(
         self,
         *,
@@ -903,6 +913,7 @@ class Partitions:
         self,
         *,
         data_set: str,
+        etag: str,
         partitioning: partitions_pb2.Partitioning | Fields | None = ...,
         cpu_seconds: int | None = ...,
         idempotency_key: str = ...,
@@ -911,8 +922,8 @@ class Partitions:
         """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is
         committed when the operation ends, with the DataSet. Older versions stay as they are. A version that is added
         meanwhile is taken along. New versions are then divided in the same way. A data set that is not there is
-        created, without a version; one that is there needs its etag. invalid_value: the partitioning does not fit the
-        columns. forbidden: a field is masked for the caller."""
+        created, without a version; its etag is then `*`. invalid_value: the partitioning does not fit the columns.
+        forbidden: a field is masked for the caller."""
 
     def list_partitions(
         self,

@@ -11,6 +11,7 @@ from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from services.kit.errors import Code, Failure
 from tests.data.tables import add
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 
 @pytest.fixture
@@ -62,6 +63,30 @@ async def test_an_answer_ends_where_it_was_told_to(ask: Any) -> None:
         (1000, True),
     ]
     assert most.rows[0]["n"] == 2999
+
+
+async def test_pages_are_of_the_versions_of_the_first(home: House, ask: Any) -> None:
+    sql, table, found, token = "SELECT n FROM numbers WHERE n % 2 = 0 ORDER BY n DESC", ("", "numbers", 0), [], ""
+    sizes = list[int]()
+    while token or not sizes:
+        page = await ask(sql, table, max_rows=700, page_token=token)
+        token, sizes = page.next_page_token, [*sizes, len(page.rows)]
+        found += [int(row["n"]) for row in page.rows]
+        await add(home, "numbers", {"n": [1, 2]})
+
+    assert (sizes, found) == ([700, 700, 100], list(range(2998, -1, -2)))
+    assert not page.truncated
+    assert [row["n"] for row in (await ask(sql, table)).rows] == [2]
+
+
+async def test_a_token_is_of_one_query(ask: Any) -> None:
+    sql, table = "SELECT n FROM numbers", ("", "numbers", 0)
+    token = (await ask(sql, table, max_rows=1)).next_page_token
+
+    assert [row["n"] for row in (await ask(sql, table, max_rows=1, page_token=token)).rows] == [1]
+    for other, tables in ((f"{sql} WHERE n > 1", [table]), (sql, [("numbers", "flights", 0)]), (sql, [table] * 2)):
+        assert (await refused(ask(other, *tables, page_token=token))).code is Code.INVALID_VALUE
+    assert (await refused(ask(sql, table, page_token="x"))).violations[0].pointer == "/page_token"
 
 
 WRONG = [

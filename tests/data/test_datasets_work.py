@@ -26,7 +26,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
 
     def answer(sql: str, most: int = 100, version: int = 1, name: str = "t") -> dict[str, Any]:
         tables = {name: {"uri": str(home / "t"), "version": version}}
-        request = {"sql": check_query(sql, {name}).text, "tables": tables, "max_rows": most}
+        request = {"sql": check_query(sql, {name}).text, "tables": tables, "start": 0, "max_rows": most}
         found: dict[str, Any] = json.loads(json.dumps(work.main(request, cast(Any, None))))
         return found
 

@@ -182,7 +182,7 @@ async def test_a_data_set_is_undivided_by_a_rewrite_and_by_going_back(home: Hous
 
 
 async def test_a_data_set_that_is_new_says_how_its_first_version_is_divided(home: House) -> None:
-    made = await divide(home, keys(["UA"]), etag="")
+    made = await divide(home, keys(["UA"]))
     version = await add(home, "flights", ROWS)
 
     assert (made.latest_version, made.partitioning, version.version) == (0, keys(["UA"]), 1)
@@ -190,7 +190,7 @@ async def test_a_data_set_that_is_new_says_how_its_first_version_is_divided(home
 
 
 async def test_rows_that_do_not_fit_the_partitions_are_refused(home: House) -> None:
-    await divide(home, pb.Partitioning(strategy=RANGE, fields=["carrier"], bounds=[key("M")]), etag="")
+    await divide(home, pb.Partitioning(strategy=RANGE, fields=["carrier"], bounds=[key("M")]))
     await add(home, "flights", ROWS)
 
     with pytest.raises(

@@ -792,12 +792,17 @@ class QueryDataSetsRequest(_message.Message):
     TABLES_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
     """A SELECT over the tables below."""
     max_rows: _builtins.int
     """Rows to return: 100 if unset, at most 1,000."""
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 120 if unset. It is reserved from the caller's quotas; a query that uses it up fails with limit_exceeded."""
+    page_token: _builtins.str
+    """Of the answer before: what comes after its rows, of the same versions, also where there are newer ones by now. The query runs again
+    for each page; without ORDER BY its rows are in the order of the engine, which is the same each time.
+    """
     @_builtins.property
     def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryTable]: ...
     def __init__(
@@ -807,11 +812,21 @@ class QueryDataSetsRequest(_message.Message):
         tables: _abc.Iterable[Global___QueryTable] | None = ...,
         max_rows: _builtins.int = ...,
         cpu_seconds: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "cpu_seconds", b"cpu_seconds", "max_rows", b"max_rows", "sql", b"sql", "tables", b"tables"
+        "cpu_seconds",
+        b"cpu_seconds",
+        "max_rows",
+        b"max_rows",
+        "page_token",
+        b"page_token",
+        "sql",
+        b"sql",
+        "tables",
+        b"tables",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
@@ -826,8 +841,10 @@ class QueryDataSetsResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     READS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """There are more rows than max_rows."""
+    next_page_token: _builtins.str
     @_builtins.property
     def schema(self) -> _schema_pb2.TableSchema: ...
     @_builtins.property
@@ -843,11 +860,21 @@ class QueryDataSetsResponse(_message.Message):
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         truncated: _builtins.bool = ...,
         reads: _abc.Iterable[Global___TableRead] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "reads", b"reads", "rows", b"rows", "schema", b"schema", "truncated", b"truncated"
+        "next_page_token",
+        b"next_page_token",
+        "reads",
+        b"reads",
+        "rows",
+        b"rows",
+        "schema",
+        b"schema",
+        "truncated",
+        b"truncated",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

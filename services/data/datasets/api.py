@@ -101,9 +101,17 @@ class DataSetsApi:
         names = {table.data_set for table in request.tables}
         hidden = {name: await self._data_sets.hidden(call.principal, name) for name in names}
         found = await self._queries.ask(
-            call.scope, request.sql, tables, request.max_rows, call.remaining(), budget, reservation, hidden
+            call.scope,
+            request.sql,
+            tables,
+            (request.max_rows, request.page_token),
+            call.remaining(),
+            budget,
+            reservation,
+            hidden,
         )
         answer = pb.QueryDataSetsResponse(schema=schema_to_wire(found.columns), truncated=found.truncated)
+        answer.next_page_token = found.next_token
         answer.reads.extend(pb.TableRead(**read._asdict()) for read in found.reads)
         await asyncio.to_thread(add_rows, found.rows, answer)
         return answer

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import orjson
 
 from services.data.datasets.domain import NEWEST, Location, Which, types_of
 from services.data.datasets.layouts import Placing
@@ -17,7 +20,7 @@ from services.data.metering.service import Metering, waited_for
 from services.data.schema import Column, ColumnType
 from services.data.sql import check_query
 from services.data.sql.known import Condition
-from services.kit import process
+from services.kit import pages, process
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
 
@@ -53,6 +56,7 @@ class Answer:
     rows: tuple[Row, ...]
     truncated: bool
     reads: tuple[Read, ...] = ()
+    next_token: str = ""
 
 
 class Queries:
@@ -69,30 +73,31 @@ class Queries:
         scope: Scope,
         sql: str,
         tables: Sequence[Table],
-        max_rows: int,
+        page: tuple[int, str],
         seconds: float,
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
         hidden: Mapping[str, Hidden] = _NOBODY,
     ) -> Answer:
-        """What it used is published under the reservation; `hidden` are columns by data set that are NULL in it.
+        """The rows of a page: at most so many, after those of a token, which keeps to the versions of the first page.
 
+        What it used is published under the reservation; `hidden` are columns by data set that are NULL in it.
         Raises invalid_value, sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded.
         """
-        if max_rows < 0:
+        if page[0] < 0:
             raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
         usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
         names = [table.alias or table.data_set for table in tables]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InvalidValue(f"two tables are called {min(twice)}", [Violation("/tables", "names must differ")])
         checked = await asyncio.to_thread(check_query, sql, names)
-        read = {}
+        (start, tables), read, numbers = _place(sql, tables, page[1]), {}, []
         for name, table in zip(names, tables, strict=True):
             number = await self._data_sets.number(scope, table.data_set, table.which)
             location = await self._data_sets.locate(scope, table.data_set, number)
+            numbers.append(location.version.version)
             if name in checked.tables:
                 read[name] = location
-        most = min(max_rows or _ROWS, _MOST_ROWS)
         wanted = {
             name: pruned(location, checked.conditions[name], hidden.get(location.version.data_set, ()))
             for name, location in read.items()
@@ -103,11 +108,35 @@ class Queries:
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))
                 for name, location in read.items()
             }
-            request = {"sql": checked.text, "tables": table_requests(local, hidden, wanted), "max_rows": most}
+            request = {
+                "sql": checked.text,
+                "tables": table_requests(local, hidden, wanted),
+                "start": start,
+                "max_rows": min(page[0] or _ROWS, _MOST_ROWS),
+            }
             found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         reads = tuple(_read(name, location, wanted[name]) for name, location in read.items())
-        return Answer(columns, tuple(found["rows"]), bool(found["truncated"]), reads)
+        rows, more = tuple(found["rows"]), bool(found["truncated"])
+        token = pages.token(_mark(sql, tables), start + len(rows), *numbers) if rows and more else ""
+        return Answer(columns, rows, more, reads, token)
+
+
+def _mark(sql: str, tables: Sequence[Table]) -> str:
+    """What tells a query from others."""
+    text = orjson.dumps([sql, [(table.alias, table.data_set) for table in tables]])
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _place(sql: str, tables: Sequence[Table], page_token: str) -> tuple[int, Sequence[Table]]:
+    """How many rows come before a page, and the tables at the versions of the first page. Raises invalid_value."""
+    if (place := pages.after(page_token, str, int, *[int for _ in tables])) is None:
+        return 0, tables
+    mark, start, *numbers = place
+    if mark != _mark(sql, tables) or int(start) < 1 or any(int(number) < 1 for number in numbers):
+        raise InvalidValue("page_token is of another query", [Violation("/page_token", "is of another query")])
+    pinned = [Which(int(number)) for number in numbers]
+    return int(start), [replace(table, which=which) for table, which in zip(tables, pinned, strict=True)]
 
 
 def pruned(found: Location, condition: Condition, hidden: Hidden) -> frozenset[int]:

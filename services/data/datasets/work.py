@@ -9,11 +9,13 @@ from services.kit.child import Child, Json
 
 
 def main(request: Json, child: Child) -> Json:
-    """`{sql, tables, max_rows}` to `{columns, rows, truncated}`. Raises query_invalid."""
-    most, size, rows = int(request["max_rows"]), 0, list[dict[str, Any]]()
+    """`{sql, tables, start, max_rows}` to `{columns, rows, truncated}`. Raises query_invalid."""
+    most, size, rows, start = int(request["max_rows"]), 0, list[dict[str, Any]](), int(request["start"])
     result = Engine(request["tables"]).run(request["sql"])
     columns = result.columns()
     for batch in result.batches(1):
+        passed = min(start, batch.num_rows)
+        batch, start = batch.slice(passed), start - passed
         for row in to_rows(fit(batch.slice(0, most + 1 - len(rows)), columns), columns):
             size += size_of(row)
             if len(rows) == most or size > MOST_BYTES:

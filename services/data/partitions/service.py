@@ -12,7 +12,7 @@ from services.data.partitions.store import RewriteStore
 from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation, match_etag
+from services.kit.errors import InvalidValue, NotFound, Violation, match_etag
 
 
 class Partitions:
@@ -32,7 +32,7 @@ class Partitions:
     ) -> Operation:
         """Begins to divide a data set otherwise, None: not at all; makes the data set if it is new.
 
-        Raises invalid_value, etag_required and etag_mismatch for one that is there, forbidden for masked fields,
+        Raises invalid_value, etag_mismatch for one that is there, forbidden for masked fields,
         failed_precondition for a deleted one.
         """
         await self._store.recall(once)
@@ -44,9 +44,6 @@ class Partitions:
         except NotFound:
             await self._laying.make(scope, data_set)
         else:
-            if not etag:
-                text = f"the data set {data_set} is there: If-Match with its etag is required"
-                raise Failure(Code.ETAG_REQUIRED, text)
             match_etag(etag, found.generation, data_set)
             if layout:
                 await self._data_sets.check_seen(principal, data_set, layout.fields)
