@@ -72,7 +72,14 @@ class Screening:
         kept: list[tuple[Candidate, Array]] = []
         for candidate in chosen:
             ranks = _ranks(candidate.first(self._halves)[0])
-            same = next((one for one, other in kept if abs(float(ranks @ other)) > _ALIKE), None)
+            same = next(
+                (
+                    one
+                    for one, other in kept
+                    if _same_part(one.step, candidate.step) or abs(float(ranks @ other)) > _ALIKE
+                ),
+                None,
+            )
             if same is not None:
                 same.equivalents.append(described(candidate.step))
             elif len(kept) < _MOST:
@@ -117,6 +124,11 @@ class Screening:
             None, {each.name: self._columns[each.name].values[:, None] for each in session.get_inputs()}
         )[0]
         return found
+
+
+def _same_part(one: Step, other: Step) -> bool:
+    """Whether both are of the same part of a time, as a number or as a cycle."""
+    return bool(one.part) and (one.column, one.part) == (other.column, other.part)
 
 
 def _ranks(values: Array) -> Array:
