@@ -916,14 +916,15 @@ class Partitions:
         etag: str,
         partitioning: partitions_pb2.Partitioning | Fields | None = ...,
         cpu_seconds: int | None = ...,
+        create: bool | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> OperationHandle[Any]:
         """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is
         committed when the operation ends, with the DataSet. Older versions stay as they are. A version that is added
-        meanwhile is taken along. New versions are then divided in the same way. A data set that is not there is
-        created, without a version; its etag is then `*`. invalid_value: the partitioning does not fit the columns.
-        forbidden: a field is masked for the caller."""
+        meanwhile is taken along. New versions are then divided in the same way. With `create`, a data set that is not
+        there is created, without a version; the etag is then `*`. invalid_value: the partitioning does not fit the
+        columns. forbidden: a field is masked for the caller."""
 
     def list_partitions(
         self,
@@ -1191,7 +1192,7 @@ class Recipes:
         *,
         recipe: str,
         data_set: str,
-        output: str,
+        output_data_set: str,
         steps: Sequence[recipes_pb2.CleaningStep | Fields],
         description: str | None = ...,
         idempotency_key: str = ...,
@@ -1633,7 +1634,7 @@ class SeriesSets:
         *,
         series_set: str,
         data_set: str,
-        output: str,
+        output_data_set: str,
         time: str,
         features: Sequence[series_pb2.SeriesFeature | Fields],
         description: str | None = ...,

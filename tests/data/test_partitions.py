@@ -63,8 +63,8 @@ async def ended(home: House, name: str) -> operations_pb2.Operation:
     return found
 
 
-async def begin(home: House, layout: pb.Partitioning, etag: str = "*") -> str:
-    request = pb.RepartitionDataSetRequest(data_set="flights", partitioning=layout)
+async def begin(home: House, layout: pb.Partitioning, etag: str = "*", create: bool = True) -> str:
+    request = pb.RepartitionDataSetRequest(data_set="flights", partitioning=layout, create=create)
     metadata = [("if-match", etag)] if etag else []
     operation = await home.stub(PartitionsStub, "data").RepartitionDataSet(request, metadata=metadata)
     return str(operation.operation)
@@ -187,6 +187,10 @@ async def test_a_data_set_that_is_new_says_how_its_first_version_is_divided(home
 
     assert (made.latest_version, made.partitioning, version.version) == (0, keys(["UA"]), 1)
     assert [part.rows for part in (await listed(home)).partitions] == [2, 3]
+
+
+async def test_a_data_set_that_is_not_there_is_created_only_by_who_says_so(home: House) -> None:
+    assert (await refused(begin(home, keys(["UA"]), create=False))).code is Code.NOT_FOUND
 
 
 async def test_rows_that_do_not_fit_the_partitions_are_refused(home: House) -> None:

@@ -60,7 +60,7 @@ def test_a_command_has_the_name_of_its_method_without_the_noun_of_its_service(
 def test_the_help_of_a_command_is_what_the_contract_says(door: Door) -> None:
     shown = run(door, "sources", "create", "--help").output
     assert "already_exists: the name is taken" in " ".join(shown.split())
-    assert "One of csv, json_lines, text, json, parquet." in " ".join(shown.split()).replace("│ ", "")
+    assert "One of csv, json_lines, text, json, parquet, document." in " ".join(shown.split()).replace("│ ", "")
     assert "aimass doctor" in run(door, "--help").output
     assert "engines" in run(door, "--help").output
     assert "list" in run(door, "engines", "--help").output

@@ -101,7 +101,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateSeriesSet": lambda of: {
         "series_set": of("series_set"),
         "data_set": of("data_set"),
-        "output": f"{MARK}-3",
+        "output_data_set": f"{MARK}-3",
         "time": "day",
         "features": [{"name": "n", "statistic": "SERIES_STATISTIC_LAG", "column": "hour", "rows": 1}],
     },
@@ -112,7 +112,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateRecipe": lambda of: {
         "recipe": of("recipe"),
         "data_set": of("data_set"),
-        "output": f"{MARK}-2",
+        "output_data_set": f"{MARK}-2",
         "steps": [_CLEANING],
     },
     "CreateRecipeVersion": lambda of: {"steps": [_CLEANING]},

@@ -100,12 +100,13 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
     client.feature_views.create_feature_view(feature_view=MARK, description=MARK, definition=view_of(MARK))
     client.feature_views.materialise_feature_view(feature_view=MARK).result(timeout=60)
     once = {"step": "once", "duplicates": {}}
-    client.recipes.create_recipe(recipe=MARK, data_set=MARK, output=f"{MARK}-clean", steps=[once])
+    client.recipes.create_recipe(recipe=MARK, data_set=MARK, output_data_set=f"{MARK}-clean", steps=[once])
     ids["Recipes.run"] = client.recipes.run_recipe(recipe=MARK).result(timeout=60).run
     lag = {"name": "lag", "statistic": "SERIES_STATISTIC_LAG", "column": "hour", "rows": 1}
     client.series_sets.create_series_set(
-        series_set=MARK, data_set=MARK, output=f"{MARK}-series", time="day", features=[lag]
+        series_set=MARK, data_set=MARK, output_data_set=f"{MARK}-series", time="day", features=[lag]
     )
+    client.series_sets.run_series_set(series_set=MARK).result(timeout=60)
 
 
 def _training(client: Client, ids: dict[str, Any]) -> None:

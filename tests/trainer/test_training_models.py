@@ -150,7 +150,7 @@ def test_what_the_runtime_complains_of_fails_the_package() -> None:
 def test_packages_that_training_does_not_need_are_not_imported() -> None:
     import sys
 
-    before = "sklearn.covariance" in sys.modules
-    with boosting._without("sklearn.covariance"), pytest.raises(ImportError):
-        import sklearn.covariance  # noqa: F401
-    assert ("sklearn.covariance" in sys.modules) == before
+    assert "antigravity" not in sys.modules, "one that nobody imports"
+    with boosting._without("antigravity"), pytest.raises(ImportError):
+        import antigravity  # noqa: F401
+    assert "antigravity" not in sys.modules

@@ -72,6 +72,8 @@ def show(message: Message, form: Format) -> None:
     document = readable(message)
     lists = [field.name for field in message.DESCRIPTOR.fields if field.is_repeated and field.message_type]
     lists = [name for name in lists if isinstance(document[name], list)]
+    if "schema" in document and "rows" in lists:  # what else is told of rows stands above them
+        lists = ["rows"]
     rest = {name: value for name, value in document.items() if name not in lists}
     more = rest.pop("next_page_token", "")
     if len(lists) != 1:

@@ -27,7 +27,7 @@ from aimass.v1 import options_pb2 as aimass_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61imass/v1/partitions.proto\x12\taimass.v1\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\xd8\x01\n\x0cPartitioning\x12.\n\x08strategy\x18\x01 \x01(\x0e\x32\x1c.aimass.v1.PartitionStrategy\x12&\n\x06\x66ields\x18\x02 \x03(\tB\x16\xf2\xe0\x18\x12 \x80\x01(\x04\x42\x0b[\"carrier\"]\x12/\n\x04keys\x18\x03 \x03(\x0b\x32\x18.aimass.v1.PartitionKeysB\x07\xf2\xe0\x18\x03(\xff\x01\x12\x30\n\x06\x62ounds\x18\x04 \x03(\x0b\x32\x17.aimass.v1.PartitionKeyB\x07\xf2\xe0\x18\x03(\xfe\x01\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\"?\n\rPartitionKeys\x12.\n\x04keys\x18\x01 \x03(\x0b\x32\x17.aimass.v1.PartitionKeyB\x07\xf2\xe0\x18\x03(\x90N\")\n\x0cPartitionKey\x12\x19\n\x06values\x18\x01 \x03(\tB\t\xf2\xe0\x18\x05 \xc8\x01(\x04\"y\n\x19RepartitionDataSetRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12-\n\x0cpartitioning\x18\x02 \x01(\x0b\x32\x17.aimass.v1.Partitioning\x12\x13\n\x0b\x63pu_seconds\x18\x03 \x01(\x05\"i\n\x15ListPartitionsRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"k\n\tPartition\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05\x66iles\x18\x04 \x01(\x05\x12\r\n\x05share\x18\x05 \x01(\x01\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\"\xa7\x01\n\x16ListPartitionsResponse\x12(\n\npartitions\x18\x01 \x03(\x0b\x32\x14.aimass.v1.Partition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12-\n\x0cpartitioning\x18\x03 \x01(\x0b\x32\x17.aimass.v1.Partitioning\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0c\n\x04skew\x18\x05 \x01(\x01*\x8e\x01\n\x11PartitionStrategy\x12\"\n\x1ePARTITION_STRATEGY_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARTITION_STRATEGY_KEY\x10\x01\x12\x1c\n\x18PARTITION_STRATEGY_RANGE\x10\x02\x12\x1b\n\x17PARTITION_STRATEGY_HASH\x10\x03\x32\xb9\x03\n\nPartitions\x12\xda\x01\n\x12RepartitionDataSet\x12$.aimass.v1.RepartitionDataSetRequest\x1a\x14.aimass.v1.Operation\"\x87\x01\xea\xe0\x18T\n\x10\x64\x61ta_sets.update\x12\x14\x64\x61ta-sets/{data_set}\x18\x03 \x01(\n8\x01@\x01P\x01r\x1b\n\x08pipeline:\x0b\x63pu_seconds@\xe0\xa8\x01\x80\x01\x01\x82\xd3\xe4\x93\x02)\"$/v1/data-sets/{data_set}:repartition:\x01*\x12\xc3\x01\n\x0eListPartitions\x12 .aimass.v1.ListPartitionsRequest\x1a!.aimass.v1.ListPartitionsResponse\"l\xea\xe0\x18*\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x38\x12\x36/v1/data-sets/{data_set}/versions/{version}/partitions\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61imass/v1/partitions.proto\x12\taimass.v1\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\xd8\x01\n\x0cPartitioning\x12.\n\x08strategy\x18\x01 \x01(\x0e\x32\x1c.aimass.v1.PartitionStrategy\x12&\n\x06\x66ields\x18\x02 \x03(\tB\x16\xf2\xe0\x18\x12 \x80\x01(\x04\x42\x0b[\"carrier\"]\x12/\n\x04keys\x18\x03 \x03(\x0b\x32\x18.aimass.v1.PartitionKeysB\x07\xf2\xe0\x18\x03(\xff\x01\x12\x30\n\x06\x62ounds\x18\x04 \x03(\x0b\x32\x17.aimass.v1.PartitionKeyB\x07\xf2\xe0\x18\x03(\xfe\x01\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\"?\n\rPartitionKeys\x12.\n\x04keys\x18\x01 \x03(\x0b\x32\x17.aimass.v1.PartitionKeyB\x07\xf2\xe0\x18\x03(\x90N\")\n\x0cPartitionKey\x12\x19\n\x06values\x18\x01 \x03(\tB\t\xf2\xe0\x18\x05 \xc8\x01(\x04\"\x89\x01\n\x19RepartitionDataSetRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12-\n\x0cpartitioning\x18\x02 \x01(\x0b\x32\x17.aimass.v1.Partitioning\x12\x13\n\x0b\x63pu_seconds\x18\x03 \x01(\x05\x12\x0e\n\x06\x63reate\x18\x04 \x01(\x08\"i\n\x15ListPartitionsRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"k\n\tPartition\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05\x66iles\x18\x04 \x01(\x05\x12\r\n\x05share\x18\x05 \x01(\x01\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\"\xa7\x01\n\x16ListPartitionsResponse\x12(\n\npartitions\x18\x01 \x03(\x0b\x32\x14.aimass.v1.Partition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12-\n\x0cpartitioning\x18\x03 \x01(\x0b\x32\x17.aimass.v1.Partitioning\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0c\n\x04skew\x18\x05 \x01(\x01*\x8e\x01\n\x11PartitionStrategy\x12\"\n\x1ePARTITION_STRATEGY_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARTITION_STRATEGY_KEY\x10\x01\x12\x1c\n\x18PARTITION_STRATEGY_RANGE\x10\x02\x12\x1b\n\x17PARTITION_STRATEGY_HASH\x10\x03\x32\xb9\x03\n\nPartitions\x12\xda\x01\n\x12RepartitionDataSet\x12$.aimass.v1.RepartitionDataSetRequest\x1a\x14.aimass.v1.Operation\"\x87\x01\xea\xe0\x18T\n\x10\x64\x61ta_sets.update\x12\x14\x64\x61ta-sets/{data_set}\x18\x03 \x01(\n8\x01@\x01P\x01r\x1b\n\x08pipeline:\x0b\x63pu_seconds@\xe0\xa8\x01\x80\x01\x01\x82\xd3\xe4\x93\x02)\"$/v1/data-sets/{data_set}:repartition:\x01*\x12\xc3\x01\n\x0eListPartitions\x12 .aimass.v1.ListPartitionsRequest\x1a!.aimass.v1.ListPartitionsResponse\"l\xea\xe0\x18*\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x38\x12\x36/v1/data-sets/{data_set}/versions/{version}/partitions\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,22 +54,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTITIONS'].methods_by_name['RepartitionDataSet']._serialized_options = b'\352\340\030T\n\020data_sets.update\022\024data-sets/{data_set}\030\003 \001(\n8\001@\001P\001r\033\n\010pipeline:\013cpu_seconds@\340\250\001\200\001\001\202\323\344\223\002)\"$/v1/data-sets/{data_set}:repartition:\001*'
   _globals['_PARTITIONS'].methods_by_name['ListPartitions']._loaded_options = None
   _globals['_PARTITIONS'].methods_by_name['ListPartitions']._serialized_options = b'\352\340\030*\n\016data_sets.read\022\024data-sets/{data_set}\030\001 \001\202\323\344\223\0028\0226/v1/data-sets/{data_set}/versions/{version}/partitions'
-  _globals['_PARTITIONSTRATEGY']._serialized_start=961
-  _globals['_PARTITIONSTRATEGY']._serialized_end=1103
+  _globals['_PARTITIONSTRATEGY']._serialized_start=978
+  _globals['_PARTITIONSTRATEGY']._serialized_end=1120
   _globals['_PARTITIONING']._serialized_start=125
   _globals['_PARTITIONING']._serialized_end=341
   _globals['_PARTITIONKEYS']._serialized_start=343
   _globals['_PARTITIONKEYS']._serialized_end=406
   _globals['_PARTITIONKEY']._serialized_start=408
   _globals['_PARTITIONKEY']._serialized_end=449
-  _globals['_REPARTITIONDATASETREQUEST']._serialized_start=451
-  _globals['_REPARTITIONDATASETREQUEST']._serialized_end=572
-  _globals['_LISTPARTITIONSREQUEST']._serialized_start=574
-  _globals['_LISTPARTITIONSREQUEST']._serialized_end=679
-  _globals['_PARTITION']._serialized_start=681
-  _globals['_PARTITION']._serialized_end=788
-  _globals['_LISTPARTITIONSRESPONSE']._serialized_start=791
-  _globals['_LISTPARTITIONSRESPONSE']._serialized_end=958
-  _globals['_PARTITIONS']._serialized_start=1106
-  _globals['_PARTITIONS']._serialized_end=1547
+  _globals['_REPARTITIONDATASETREQUEST']._serialized_start=452
+  _globals['_REPARTITIONDATASETREQUEST']._serialized_end=589
+  _globals['_LISTPARTITIONSREQUEST']._serialized_start=591
+  _globals['_LISTPARTITIONSREQUEST']._serialized_end=696
+  _globals['_PARTITION']._serialized_start=698
+  _globals['_PARTITION']._serialized_end=805
+  _globals['_LISTPARTITIONSRESPONSE']._serialized_start=808
+  _globals['_LISTPARTITIONSRESPONSE']._serialized_end=975
+  _globals['_PARTITIONS']._serialized_start=1123
+  _globals['_PARTITIONS']._serialized_end=1564
 # @@protoc_insertion_point(module_scope)

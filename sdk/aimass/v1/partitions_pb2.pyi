@@ -144,9 +144,12 @@ class RepartitionDataSetRequest(_message.Message):
     DATA_SET_FIELD_NUMBER: _builtins.int
     PARTITIONING_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas."""
+    create: _builtins.bool
+    """Whether a data set that is not there is created; the etag is then `*`."""
     @_builtins.property
     def partitioning(self) -> Global___Partitioning: ...
     def __init__(
@@ -155,11 +158,12 @@ class RepartitionDataSetRequest(_message.Message):
         data_set: _builtins.str = ...,
         partitioning: Global___Partitioning | None = ...,
         cpu_seconds: _builtins.int = ...,
+        create: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["partitioning", b"partitioning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "cpu_seconds", b"cpu_seconds", "data_set", b"data_set", "partitioning", b"partitioning"
+        "cpu_seconds", b"cpu_seconds", "create", b"create", "data_set", b"data_set", "partitioning", b"partitioning"
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

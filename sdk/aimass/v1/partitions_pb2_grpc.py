@@ -55,7 +55,7 @@ class PartitionsServicer:
     def RepartitionDataSet(self, request, context):
         """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is committed when the operation
         ends, with the DataSet. Older versions stay as they are. A version that is added meanwhile is taken along. New versions are then
-        divided in the same way. A data set that is not there is created, without a version; its etag is then `*`.
+        divided in the same way. With `create`, a data set that is not there is created, without a version; the etag is then `*`.
         invalid_value: the partitioning does not fit the columns. forbidden: a field is masked for the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -38,7 +38,7 @@ class PartitionsStub:
     ]
     """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is committed when the operation
     ends, with the DataSet. Older versions stay as they are. A version that is added meanwhile is taken along. New versions are then
-    divided in the same way. A data set that is not there is created, without a version; its etag is then `*`.
+    divided in the same way. With `create`, a data set that is not there is created, without a version; the etag is then `*`.
     invalid_value: the partitioning does not fit the columns. forbidden: a field is masked for the caller.
     """
     ListPartitions: _grpc.UnaryUnaryMultiCallable[
@@ -58,7 +58,7 @@ class PartitionsAsyncStub(PartitionsStub):
     ]  # type: ignore[assignment]
     """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is committed when the operation
     ends, with the DataSet. Older versions stay as they are. A version that is added meanwhile is taken along. New versions are then
-    divided in the same way. A data set that is not there is created, without a version; its etag is then `*`.
+    divided in the same way. With `create`, a data set that is not there is created, without a version; the etag is then `*`.
     invalid_value: the partitioning does not fit the columns. forbidden: a field is masked for the caller.
     """
     ListPartitions: _aio.UnaryUnaryMultiCallable[
@@ -79,7 +79,7 @@ class PartitionsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Divides a data set otherwise: the rows of the newest version are written anew, as a version that is committed when the operation
         ends, with the DataSet. Older versions stay as they are. A version that is added meanwhile is taken along. New versions are then
-        divided in the same way. A data set that is not there is created, without a version; its etag is then `*`.
+        divided in the same way. With `create`, a data set that is not there is created, without a version; the etag is then `*`.
         invalid_value: the partitioning does not fit the columns. forbidden: a field is masked for the caller.
         """
 

@@ -801,7 +801,7 @@ class Recipe(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     LEARNED_FIELD_NUMBER: _builtins.int
@@ -815,7 +815,7 @@ class Recipe(_message.Message):
     description: _builtins.str
     data_set: _builtins.str
     """The data set that it reads."""
-    output: _builtins.str
+    output_data_set: _builtins.str
     """The data set that it writes."""
     version: _builtins.int
     learned_from: _builtins.int
@@ -840,7 +840,7 @@ class Recipe(_message.Message):
         recipe: _builtins.str = ...,
         description: _builtins.str = ...,
         data_set: _builtins.str = ...,
-        output: _builtins.str = ...,
+        output_data_set: _builtins.str = ...,
         version: _builtins.int = ...,
         steps: _abc.Iterable[Global___CleaningStep] | None = ...,
         learned: _abc.Iterable[Global___LearnedStep] | None = ...,
@@ -872,8 +872,8 @@ class Recipe(_message.Message):
         b"learned",
         "learned_from",
         b"learned_from",
-        "output",
-        b"output",
+        "output_data_set",
+        b"output_data_set",
         "recipe",
         b"recipe",
         "steps",
@@ -1022,7 +1022,7 @@ class RecipeRun(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
     DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
     OUTPUT_VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
@@ -1038,7 +1038,7 @@ class RecipeRun(_message.Message):
     version: _builtins.int
     data_set: _builtins.str
     data_set_version: _builtins.int
-    output: _builtins.str
+    output_data_set: _builtins.str
     output_version: _builtins.int
     """0: none was written."""
     state: Global___RecipeRunState.ValueType
@@ -1061,7 +1061,7 @@ class RecipeRun(_message.Message):
         version: _builtins.int = ...,
         data_set: _builtins.str = ...,
         data_set_version: _builtins.int = ...,
-        output: _builtins.str = ...,
+        output_data_set: _builtins.str = ...,
         output_version: _builtins.int = ...,
         state: Global___RecipeRunState.ValueType = ...,
         operation: _builtins.str = ...,
@@ -1088,8 +1088,8 @@ class RecipeRun(_message.Message):
         b"end_time",
         "operation",
         b"operation",
-        "output",
-        b"output",
+        "output_data_set",
+        b"output_data_set",
         "output_version",
         b"output_version",
         "quarantined",
@@ -1121,13 +1121,13 @@ class CreateRecipeRequest(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     description: _builtins.str
     data_set: _builtins.str
     """The data set to read."""
-    output: _builtins.str
+    output_data_set: _builtins.str
     """The data set to write. It may be the one that is read: its next version is then the clean one."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CleaningStep]: ...
@@ -1137,7 +1137,7 @@ class CreateRecipeRequest(_message.Message):
         recipe: _builtins.str = ...,
         description: _builtins.str = ...,
         data_set: _builtins.str = ...,
-        output: _builtins.str = ...,
+        output_data_set: _builtins.str = ...,
         steps: _abc.Iterable[Global___CleaningStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -1147,8 +1147,8 @@ class CreateRecipeRequest(_message.Message):
         b"data_set",
         "description",
         b"description",
-        "output",
-        b"output",
+        "output_data_set",
+        b"output_data_set",
         "recipe",
         b"recipe",
         "steps",

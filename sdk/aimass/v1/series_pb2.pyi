@@ -209,7 +209,7 @@ class SeriesSet(_message.Message):
     SERIES_SET_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
@@ -222,7 +222,7 @@ class SeriesSet(_message.Message):
     description: _builtins.str
     data_set: _builtins.str
     """The data set that is read."""
-    output: _builtins.str
+    output_data_set: _builtins.str
     """The data set that is written: all columns of the other one, and the features."""
     time: _builtins.str
     """The column with the time of a row."""
@@ -247,7 +247,7 @@ class SeriesSet(_message.Message):
         series_set: _builtins.str = ...,
         description: _builtins.str = ...,
         data_set: _builtins.str = ...,
-        output: _builtins.str = ...,
+        output_data_set: _builtins.str = ...,
         keys: _abc.Iterable[_builtins.str] | None = ...,
         time: _builtins.str = ...,
         features: _abc.Iterable[Global___SeriesFeature] | None = ...,
@@ -278,8 +278,8 @@ class SeriesSet(_message.Message):
         b"keys",
         "latest_version",
         b"latest_version",
-        "output",
-        b"output",
+        "output_data_set",
+        b"output_data_set",
         "series_set",
         b"series_set",
         "time",
@@ -302,7 +302,7 @@ class SeriesSetVersion(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
     DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
     OUTPUT_VERSION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
@@ -317,7 +317,7 @@ class SeriesSetVersion(_message.Message):
     version: _builtins.int
     data_set: _builtins.str
     data_set_version: _builtins.int
-    output: _builtins.str
+    output_data_set: _builtins.str
     output_version: _builtins.int
     rows: _builtins.int
     """That were added to the output."""
@@ -345,7 +345,7 @@ class SeriesSetVersion(_message.Message):
         version: _builtins.int = ...,
         data_set: _builtins.str = ...,
         data_set_version: _builtins.int = ...,
-        output: _builtins.str = ...,
+        output_data_set: _builtins.str = ...,
         output_version: _builtins.int = ...,
         rows: _builtins.int = ...,
         late: _builtins.int = ...,
@@ -378,8 +378,8 @@ class SeriesSetVersion(_message.Message):
         b"keys",
         "late",
         b"late",
-        "output",
-        b"output",
+        "output_data_set",
+        b"output_data_set",
         "output_version",
         b"output_version",
         "rows",
@@ -403,14 +403,14 @@ class CreateSeriesSetRequest(_message.Message):
     SERIES_SET_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     series_set: _builtins.str
     description: _builtins.str
     data_set: _builtins.str
-    output: _builtins.str
+    output_data_set: _builtins.str
     time: _builtins.str
     """Of times or dates."""
     @_builtins.property
@@ -425,7 +425,7 @@ class CreateSeriesSetRequest(_message.Message):
         series_set: _builtins.str = ...,
         description: _builtins.str = ...,
         data_set: _builtins.str = ...,
-        output: _builtins.str = ...,
+        output_data_set: _builtins.str = ...,
         keys: _abc.Iterable[_builtins.str] | None = ...,
         time: _builtins.str = ...,
         features: _abc.Iterable[Global___SeriesFeature] | None = ...,
@@ -441,8 +441,8 @@ class CreateSeriesSetRequest(_message.Message):
         b"features",
         "keys",
         b"keys",
-        "output",
-        b"output",
+        "output_data_set",
+        b"output_data_set",
         "series_set",
         b"series_set",
         "time",

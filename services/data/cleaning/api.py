@@ -20,7 +20,7 @@ class RecipesApi:
         self._recipes, self._previews = recipes, previews
 
     async def CreateRecipe(self, request: pb.CreateRecipeRequest, call: Call) -> pb.Recipe:
-        made = (request.recipe, request.description, request.data_set, request.output)
+        made = (request.recipe, request.description, request.data_set, request.output_data_set)
         once = call.once(recipe_to_wire)
         return recipe_to_wire(await self._recipes.create(call.scope, made, steps_from_wire(request.steps), once))
 

@@ -18,7 +18,7 @@ class PartitionsApi:
     async def RepartitionDataSet(self, request: pb.RepartitionDataSetRequest, call: Call) -> Operation:
         layout, budget = layout_from_wire(request.partitioning), CpuBudget(call.principal.id, request.cpu_seconds)
         return await self._partitions.repartition(
-            call.principal, request.data_set, layout, call.etag, call.once(), budget
+            call.principal, request.data_set, layout, call.etag, call.once(), budget, request.create
         )
 
     async def ListPartitions(self, request: pb.ListPartitionsRequest, call: Call) -> pb.ListPartitionsResponse:

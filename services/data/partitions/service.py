@@ -29,11 +29,12 @@ class Partitions:
         etag: str,
         once: Once | None,
         budget: CpuBudget,
+        create: bool = False,
     ) -> Operation:
-        """Begins to divide a data set otherwise, None: not at all; makes the data set if it is new.
+        """Begins to divide a data set otherwise, None: not at all; `create`: makes one that is not there.
 
-        Raises invalid_value, etag_mismatch for one that is there, forbidden for masked fields,
-        failed_precondition for a deleted one.
+        Raises not_found, invalid_value, etag_mismatch, forbidden for masked fields, failed_precondition for one to be
+        created that is deleted.
         """
         await self._store.recall(once)
         if layout:
@@ -42,6 +43,8 @@ class Partitions:
         try:
             found = await self._data_sets.get(scope, data_set)
         except NotFound:
+            if not create:
+                raise
             await self._laying.make(scope, data_set)
         else:
             match_etag(etag, found.generation, data_set)

@@ -24,7 +24,7 @@ class SeriesSetsApi:
             request.series_set,
             request.description,
             request.data_set,
-            request.output,
+            request.output_data_set,
             tuple(request.keys),
             request.time,
             features_from_wire(request.features),

@@ -13,6 +13,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 _INNER, _ROUNDS = 5, 2
+_LARGE = 1e100
 _LIKELY, _SURE = 0.35, 3.5  # the autocorrelation that a period must have, also in its standard errors for noise
 _ABOUT = 0.1  # autocorrelations that differ by less say the same
 
@@ -68,6 +69,9 @@ def stl(values: Array, period: int, cycles: int) -> tuple[Array, Array]:
 
 def proposed(values: Array, most: int) -> int:
     """A period up to `most`, by the autocorrelation, which comes from the periodogram; 0 for none that is clear."""
+    largest = float(np.max(np.abs(values), initial=0.0))
+    if largest > _LARGE:  # whose squares are beyond the numbers
+        values = values / largest
     flat = values - _line(values)
     power, count = float((flat * flat).sum()), len(flat)
     if count < 6 or not power > 1e-18 * max(float((values * values).sum()), 1e-300):

@@ -88,7 +88,7 @@ def check(made: SeriesSet) -> None:
 
 def _violations(made: SeriesSet) -> Iterator[Violation]:
     if made.output == made.data_set:
-        yield Violation("/output", "must not be the data set that is read")
+        yield Violation("/output_data_set", "must not be the data set that is read")
     for index, key in enumerate(made.keys):
         if key in (*made.keys[:index], made.time):
             yield Violation(f"/keys/{index}", "is there twice")

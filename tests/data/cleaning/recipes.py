@@ -35,7 +35,7 @@ STEPS = [
 
 async def create(home: House, *steps: pb.CleaningStep, name: str = "tidy", output: str = "clean") -> pb.Recipe:
     """A recipe for `raw`."""
-    request = pb.CreateRecipeRequest(recipe=name, data_set="raw", output=output, steps=steps or STEPS)
+    request = pb.CreateRecipeRequest(recipe=name, data_set="raw", output_data_set=output, steps=steps or STEPS)
     made: pb.Recipe = await home.stub(RecipesStub, "data").CreateRecipe(request)
     return made
 

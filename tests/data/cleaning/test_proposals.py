@@ -123,7 +123,9 @@ async def test_a_proposal_can_be_previewed_and_created_as_it_is(home: House) -> 
     found = await stub.ProposeRecipe(pb.ProposeRecipeRequest(data_set="raw"))
     steps = [one.step for one in found.steps]
     shown = await stub.PreviewRecipe(pb.PreviewRecipeRequest(data_set="raw", steps=steps))
-    made = await stub.CreateRecipe(pb.CreateRecipeRequest(recipe="found", data_set="raw", output="clean", steps=steps))
+    made = await stub.CreateRecipe(
+        pb.CreateRecipeRequest(recipe="found", data_set="raw", output_data_set="clean", steps=steps)
+    )
 
     assert (found.rows, len(steps)) == (200, 10)
     assert all(one.reason for one in found.steps)

@@ -260,7 +260,7 @@ async def test_a_run_that_nothing_comes_of_is_cancelled_and_one_runs_at_a_time(h
 
 async def test_a_repeated_call_has_one_effect(home: House) -> None:
     keyed = home.stub(RecipesStub, "data", idempotency_key="k")
-    request = pb.CreateRecipeRequest(recipe="tidy", data_set="raw", output="clean", steps=STEPS)
+    request = pb.CreateRecipeRequest(recipe="tidy", data_set="raw", output_data_set="clean", steps=STEPS)
     assert await keyed.CreateRecipe(request) == await keyed.CreateRecipe(request)
     first = await keyed.RunRecipe(pb.RunRecipeRequest(recipe="tidy"))
     await ended(home, first.operation)

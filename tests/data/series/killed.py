@@ -36,7 +36,9 @@ async def main(home: Path, point: str) -> None:
 
         await add(running, "raw", rows(2, 1), append=True)
         stub = running.stub(SeriesSetsStub, "data")
-        made = pb.CreateSeriesSetRequest(series_set="lags", data_set="raw", output="out", time="at", features=[LAG])
+        made = pb.CreateSeriesSetRequest(
+            series_set="lags", data_set="raw", output_data_set="out", time="at", features=[LAG]
+        )
         await stub.CreateSeriesSet(made)
         await stub.RunSeriesSet(pb.RunSeriesSetRequest(series_set="lags"))
         while not (await stub.GetSeriesSet(pb.GetSeriesSetRequest(series_set="lags"))).latest_version:

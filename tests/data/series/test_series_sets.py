@@ -62,7 +62,13 @@ def stub(running: House, **how: Any) -> Any:
 
 
 async def create(running: House, name: str, **values: Any) -> Any:
-    what = {"data_set": "flights", "output": f"{name}-out", "keys": ["plane"], "time": "at", "features": FEATURES}
+    what = {
+        "data_set": "flights",
+        "output_data_set": f"{name}-out",
+        "keys": ["plane"],
+        "time": "at",
+        "features": FEATURES,
+    }
     return await stub(running).CreateSeriesSet(pb.CreateSeriesSetRequest(series_set=name, **what | values))
 
 
@@ -239,7 +245,7 @@ def component(**values: Any) -> pb.SeriesFeature:
         ({"features": [component(window=SLIDING)]}, "/features/0/window"),
         ({"keys": ["plane", "plane"]}, "/keys/1"),
         ({"keys": ["at"]}, "/keys/0"),
-        ({"output": "flights"}, "/output"),
+        ({"output_data_set": "flights"}, "/output_data_set"),
         ({"time": ""}, "/time"),
     ],
 )
