@@ -249,6 +249,30 @@ async def test_two_rewrites_at_once_come_one_after_the_other(home: House) -> Non
     assert ((await data_set(home)).latest_version, sorted(await rows(home))) == (3, [1, 2, 3, 4, 5])
 
 
+async def test_a_rewrite_that_is_cancelled_while_it_commits_adds_no_version(home: House) -> None:
+    await add(home, "flights", ROWS)
+    tables: Any = data_sets(home)._tables
+    reached, go_on, write, stub = asyncio.Event(), asyncio.Event(), tables.write, home.stub(OperationsStub, "data")
+
+    async def late(*said: Any) -> int:
+        reached.set()
+        await go_on.wait()
+        return int(await write(*said))
+
+    tables.write = late
+    operation = await begin(home, LAYOUT)
+    await reached.wait()
+    await stub.CancelOperation(operations_pb2.CancelOperationRequest(operation=operation))
+    assert (await ended(home, operation)).state == operations_pb2.OPERATION_STATE_CANCELLED
+    go_on.set()  # its files are gone by now
+
+    await add(home, "flights", {"id": [6], "carrier": ["UA"]}, append=True)
+    found = await data_set(home)
+    assert (found.latest_version, found.HasField("partitioning")) == (2, False)
+    assert sorted(await rows(home)) == [1, 2, 3, 4, 5, 6]
+    assert len(await asked(home, "SELECT id FROM flights")) == 6
+
+
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_rewrite_goes_on_where_it_was_killed(tmp_path: Path, point: str) -> None:
     kill(tmp_path, point)

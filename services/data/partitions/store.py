@@ -15,7 +15,7 @@ from services.data.metering.domain import CpuBudget
 from services.data.partitions.domain import Rewrite
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, scoped, within
-from services.kit.errors import Failure
+from services.kit.errors import Code, Failure
 
 # A row is a rewrite that has not ended.
 rewrite = scoped(
@@ -60,7 +60,7 @@ class RewriteStore:
     async def lay_out(self, scope: Scope, asked: Rewrite) -> bool:
         """Ends the rewrite of a data set without a version: it says how the first one will be. False: it has one.
 
-        Raises failed_precondition for a deleted data set, fence_stale.
+        Raises failed_precondition for a deleted data set, fence_stale, cancelled.
         """
 
         def work(connection: Connection) -> bool:
@@ -72,11 +72,15 @@ class RewriteStore:
         return await self._db.run(work)
 
     def finish(self, connection: Connection, scope: Scope, asked: Rewrite) -> None:
-        """Ends a rewrite once, in the transaction of its version. Raises fence_stale when another process does it."""
+        """Ends a rewrite in the transaction of its version.
+
+        Raises fence_stale when another process does it, cancelled when it has ended in the meantime.
+        """
         schema.tenure.check(connection, asked.operation)
-        if connection.execute(delete(rewrite).where(_is(scope, asked))).rowcount:
-            answer = data_set_to_wire(self._laying.current(connection, scope, asked.data_set))
-            schema.operations.end(connection, scope, asked.operation, answer)
+        if not connection.execute(delete(rewrite).where(_is(scope, asked))).rowcount:
+            raise Failure(Code.CANCELLED, f"the rewrite of {asked.data_set} has ended")
+        answer = data_set_to_wire(self._laying.current(connection, scope, asked.data_set))
+        schema.operations.end(connection, scope, asked.operation, answer)
 
     async def give_up(self, scope: Scope, asked: Rewrite, failure: Failure | None) -> None:
         """Ends a rewrite once without a version: with a failure, or as cancelled. Raises fence_stale."""
