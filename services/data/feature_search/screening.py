@@ -110,7 +110,7 @@ class Screening:
                 continue  # a step that has nothing to be fitted on adds nothing
         outputs, start = self._run([one for _, one in fitted]) if fitted else np.zeros((0, 0)), 0
         for step, one in fitted:
-            yield step, outputs[:, start : start + len(one.outputs)]
+            yield step, outputs[:, start : start + len(one.outputs)].copy()  # one that is chosen holds no others
             start += len(one.outputs)
 
     def _run(self, fitted: Sequence[FittedStep]) -> Array:

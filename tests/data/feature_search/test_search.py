@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.feature_search import leaks, measures
-from services.data.feature_search.candidates import sampled
+from services.data.feature_search.candidates import proposals, sampled
+from services.data.feature_search.halves import Halves
+from services.data.feature_search.screening import Screening
 from services.data.feature_search.search import Searcher, Settings
 from services.data.features.steps import Transform, check_steps
 from services.data.schema import ColumnType
@@ -78,6 +80,18 @@ def test_a_strong_column_beside_others_is_no_leak() -> None:
     columns = [sampled(name, ColumnType.DOUBLE, values) for name, values in (("one", one), ("other", other))]
 
     assert planted.search(planted.Planted(columns, labels, frozenset()), spent=1.0).refusals == ()
+
+
+def test_steps_that_are_chosen_hold_the_values_of_no_others() -> None:
+    made = planted.product(seed=3, rows=ROWS)
+    halves = Halves(made.labels)
+    halves.take(made.columns)
+    steps = list(proposals(made.columns))
+    chosen, tried = Screening({column.name: column for column in made.columns}, halves).best(steps, lambda _: True)
+
+    whole = [one.values if one.values.base is None else one.values.base for one in chosen]
+    assert tried == len(steps) > len(chosen) == 64
+    assert sum(values.nbytes for values in whole) == sum(one.values.nbytes for one in chosen)
 
 
 def test_a_search_ends_with_what_it_has_when_its_budget_is_used_up() -> None:
