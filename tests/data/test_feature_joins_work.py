@@ -1,5 +1,7 @@
 """What the child joins, beside a search through all rows: nothing that was known later, nothing that was too old."""
 
+import os
+import resource
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -40,11 +42,17 @@ def table(rows: Sequence[Row]) -> pa.Table:
     )
 
 
-def joined(asked: pa.Table, known: pa.Table, seconds_to_live: float, bucket_rows: int) -> dict[str, Any]:
-    """What the child makes of it, and `values`, the features by row."""
+def joined(
+    asked: pa.Table, known: pa.Table, seconds_to_live: float, bucket_rows: int, views: int = 1
+) -> dict[str, Any]:
+    """What the child makes of it, and `values`, the features by row, which are the same of each of the views."""
     columns = (*KEYS, Column("at", ColumnType.TIMESTAMP), *FEATURES)
-    view = JoinedView("view", 1, "known", 1, ("key", "number"), KEYS, "at", FEATURES, ("known_value",), seconds_to_live)
-    join = Join("operation", "output", "asked", 1, columns, "at", (view,), EPOCH)
+    names = [f"known_value{number}" for number in range(views)]
+    each = [
+        JoinedView("view", 1, "known", 1, ("key", "number"), KEYS, "at", FEATURES, (name,), seconds_to_live)
+        for name in names
+    ]
+    join = Join("operation", "output", "asked", 1, columns, "at", tuple(each), EPOCH)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("out", "scratch"):
@@ -64,7 +72,7 @@ def joined(asked: pa.Table, known: pa.Table, seconds_to_live: float, bucket_rows
             request = {
                 "join": TypeAdapter(Join).dump_python(join, mode="json"),
                 "files": files[0],
-                "view_files": files[1:],
+                "view_files": files[1:] * views,
                 "folder": str(folder / "out"),
                 "scratch": str(folder / "scratch"),
                 "bucket_rows": bucket_rows,
@@ -73,7 +81,9 @@ def joined(asked: pa.Table, known: pa.Table, seconds_to_live: float, bucket_rows
         written = [pq.read_table(folder / "out" / Path(file["path"]).name) for file in found["files"]]
         rows = pa.concat_tables(written) if written else None
         assert rows is None or rows.select(asked.column_names).equals(asked)
-        return {**found, "values": rows.column("known_value").to_pylist() if rows else []}
+        values = [rows.column(name).to_pylist() if rows else [] for name in names]
+        assert all(other == values[0] for other in values)
+        return {**found, "values": values[0]}
 
 
 def searched(asked: Sequence[Row], known: Sequence[Row], seconds_to_live: float) -> list[float | None]:
@@ -109,6 +119,20 @@ def test_a_planted_value_of_the_future_is_not_found_and_what_is_known_at_the_tim
 
     assert joined(table([("a", 1, 6)]), known, 0.0, 1000)["values"] == [1.0]
     assert joined(table([("a", 1, 4)]), known, 0.0, 1000)["values"] == [None]
+
+
+def test_many_views_of_many_buckets_need_few_open_files() -> None:
+    asked = [(f"k{n * 7919 % 50}", n % 2, n % 1000) for n in range(2000)]
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    expected = joined(table(asked), table(asked), 0.0, 40)["values"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 200, most))
+    try:
+        found = joined(table(asked), table(asked), 0.0, 40, views=5)  # of 51 buckets each
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+    assert found["values"] == expected
+    assert found["found"] == [2000] * 5
 
 
 def test_many_rows_keep_their_order_over_buckets() -> None:

@@ -22,7 +22,7 @@ from services.kit.child import Child, Json
 
 _JOIN = TypeAdapter(Join)
 _SLICE = 32_768  # rows that are looked at together
-_MOST = 200  # buckets: each is an open file
+_MOST = 200  # buckets of a view: each is an open file, and so are those of all views while rows are written
 _BATCH = 8_192  # rows of a bucket that are held while its results are put back in order
 
 
@@ -39,6 +39,8 @@ def main(request: Json, child: Child) -> Json:
         _divide_features(view, files, folder, buckets)
         _divide_rows(join, view, request["files"], folder, buckets)
         found.append(sum(_join_bucket(folder, bucket, view) for bucket in range(buckets)))
+        if buckets * len(join.views) > _MOST:
+            _bring_together(folder, rows)
         results.append(folder)
     output = parquet.Writer(Path(request["folder"]), join.outputs)
     seen = statistics.Statistics(join.outputs)
@@ -175,6 +177,21 @@ def _latest(features: Any, rows: Any, seconds_to_live: float) -> Any:
     return found[count:]
 
 
+def _bring_together(folder: Path, rows: int) -> None:
+    """Puts the results of a view's buckets into one file: those of many views are more than a process may open."""
+    from pyarrow import ipc
+
+    one = folder / "ordered.arrow"
+    with ExitStack() as stack:
+        merged = _Merged(folder, stack)
+        into = stack.enter_context(ipc.new_file(str(one), merged.schema))
+        for until in range(_SLICE, rows + _SLICE, _SLICE):
+            into.write_table(merged.rows(until), max_chunksize=_BATCH)
+    for path in folder.glob("result-*.arrow"):
+        path.unlink()
+    one.rename(folder / "result-0.arrow")
+
+
 class _Merged:
     """The results of a view's buckets, in the order of the rows."""
 
@@ -184,7 +201,7 @@ class _Merged:
 
         sources = [stack.enter_context(pa.memory_map(str(path))) for path in sorted(folder.glob("result-*.arrow"))]
         files = [ipc.open_file(source) for source in sources]
-        self._schema = files[0].schema
+        self.schema = files[0].schema
         self._batches = [_batches(file) for file in files]
         self._rest: list[Any] = [next(batches, None) for batches in self._batches]
 
@@ -203,7 +220,7 @@ class _Merged:
                     self._rest[bucket] = batch.slice(count)
                     break
                 self._rest[bucket] = next(batches, None)
-        table = pa.Table.from_batches(pieces, self._schema)
+        table = pa.Table.from_batches(pieces, self.schema)
         return table.take(pa.array(np.argsort(table.column(0).to_numpy(), kind="stable")))
 
 
