@@ -6,7 +6,6 @@ Defaults are those of the literature: the seasons of one period are smoothed ove
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,9 @@ _INNER, _ROUNDS = 5, 2
 _LARGE = 1e100
 _LIKELY, _SURE = 0.35, 3.5  # the autocorrelation that a period must have, also in its standard errors for noise
 _ABOUT = 0.1  # autocorrelations that differ by less say the same
+_KEPT, KEPT_BYTES = 256, 512 * 2**20  # weights that are kept, and their bytes: those of the longest fit take 200 MB
+
+kept: dict[tuple[int, int, int, int], tuple[Array, Array]] = {}  # the one that was used last is the last
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,19 @@ def _smooth(values: Array, width: int, first: int, count: int) -> Array:
     return np.asarray((near * weights).sum(axis=1))
 
 
-@lru_cache(256)
 def _loess(count: int, width: int, first: int, places: int) -> tuple[Array, Array]:
+    """What `_weights` says, kept for the next fit: those that were used last, up to `KEPT_BYTES`. In one thread."""
+    asked = count, width, first, places
+    if found := kept.pop(asked, None):
+        kept[asked] = found
+        return found
+    kept[asked] = made = _weights(*asked)
+    while len(kept) > _KEPT or (len(kept) > 1 and sum(weights.nbytes for _, weights in kept.values()) > KEPT_BYTES):
+        del kept[next(iter(kept))]
+    return made
+
+
+def _weights(count: int, width: int, first: int, places: int) -> tuple[Array, Array]:
     """For each place the first of the nearest values, and their weights (Cleveland et al. 1990, section 2)."""
     span = min(width, count)
     at = np.arange(first, first + places, dtype=float)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from services.data.series import decomposition
 from services.data.series.decomposition import decompose, filled, proposed, stl
 
 
@@ -77,3 +78,14 @@ def test_the_same_values_give_the_same_bytes() -> None:
     values = np.random.default_rng(2).normal(size=90)
     first, again = stl(values, 9, 7), stl(np.concatenate([[1.0], values])[1:], 9, 7)
     assert all(one.tobytes() == other.tobytes() for one, other in zip(first, again, strict=True))
+
+
+def test_weights_are_kept_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decomposition, "KEPT_BYTES", 4 * 2**20)
+    values = np.random.default_rng(1).normal(size=400)
+    first = decompose(values, (20,)).trend
+    for period in range(20, 60):
+        decompose(values, (period,))
+        assert sum(weights.nbytes for _, weights in decomposition.kept.values()) <= 4 * 2**20
+
+    assert decompose(values, (20,)).trend.tobytes() == first.tobytes()
