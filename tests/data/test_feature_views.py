@@ -293,6 +293,17 @@ async def test_a_row_that_is_too_large_stops_a_materialisation(running: House) -
     assert (operation.error.code, "row 1" in operation.error.detail) == ("failed_precondition", True)
 
 
+async def test_an_answer_is_as_large_as_the_features_that_are_asked_for(running: House) -> None:
+    names = [f"s{number}" for number in range(60)]
+    await add(running, "readings", readings(*((name, hours_ago(1), 1.0, "x" * 60_000) for name in names)))
+    await create(running)
+    await materialise(running)
+
+    assert await code_of(read(running, *names)) is Code.LIMIT_EXCEEDED
+    assert await code_of(read(running, *names, features=["state"])) is Code.LIMIT_EXCEEDED
+    assert await values(running, *names, features=["temp"]) == [[1.0]] * 60
+
+
 async def test_who_does_not_see_a_column_gets_it_neither_here(running: House) -> None:
     await add(running, "readings", readings(("a", hours_ago(1), 1.0, "x")))
     await create(running)

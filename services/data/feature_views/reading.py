@@ -79,11 +79,14 @@ class Reading:
         entries = await self._rows.read(scope, name, found.version, hashes)
         if number := cover.lacks(entry.value for entry in entries.values()):
             cover = await self._covers.of(place, number)
-        if sum(len(entries[key].value) for key in hashes if key in entries) > MOST_BYTES:
-            raise Failure(Code.LIMIT_EXCEEDED, "the answer would be larger than 3 MiB: ask for fewer keys or features")
         now, chosen = microseconds_of(self._now()), places if places != tuple(range(len(found.features))) else None
         life = found.definition.seconds_to_live
         rows = [_shown(entries.get(key), cover, chosen, now, life) for key in hashes]
+        size = sum(len(entries[key].value) for key in hashes if key in entries)
+        if chosen is not None and size > MOST_BYTES:  # of some features, which may be few of what is stored
+            size = sum(len(orjson.dumps(row.values)) for row in rows)
+        if size > MOST_BYTES:
+            raise Failure(Code.LIMIT_EXCEEDED, "the answer would be larger than 3 MiB: ask for fewer keys or features")
         watching.observe(rows)
         return Features(found.version, tuple(found.features[index].name for index in places), rows)
 
