@@ -59,6 +59,15 @@ def test_an_answer_of_large_rows_is_cut_by_its_bytes(ask: Ask) -> None:
     assert len(json.dumps(found["rows"], ensure_ascii=False).encode()) < MOST_BYTES
 
 
+def test_a_row_that_no_answer_can_hold_is_refused_and_not_left_out(ask: Ask) -> None:
+    large = "REPLACE(REPLACE(text, 'é', text), 'é', 'ééééé')"
+    few = ask(f"SELECT id, CASE WHEN id > 1 THEN {large} END AS large FROM t WHERE id < 3 ORDER BY id")
+    with pytest.raises(Failure, match="row 1 of the answer is larger than 3 MiB") as caught:
+        ask(f"SELECT {large} AS large FROM t WHERE id = 2")
+
+    assert (ids(few), few["truncated"], caught.value.code) == ([1], True, Code.LIMIT_EXCEEDED)
+
+
 def test_a_version_is_read_as_it_was(ask: Ask) -> None:
     assert ids(ask("SELECT id FROM t ORDER BY id", version=0)) == [1, 2, 3]
 

@@ -6,10 +6,14 @@ from services.data.arrow import fit
 from services.data.datasets.rows import MOST_BYTES, size_of, to_rows
 from services.data.engine import Engine
 from services.kit.child import Child, Json
+from services.kit.errors import Code, Failure
 
 
 def main(request: Json, child: Child) -> Json:
-    """`{sql, tables, start, max_rows}` to `{columns, rows, truncated}`. Raises query_invalid."""
+    """`{sql, tables, start, max_rows}` to `{columns, rows, truncated}`.
+
+    Raises query_invalid; limit_exceeded where the first row is too large for any answer.
+    """
     most, size, rows, start = int(request["max_rows"]), 0, list[dict[str, Any]](), int(request["start"])
     result = Engine(request["tables"]).run(request["sql"])
     columns = result.columns()
@@ -19,6 +23,10 @@ def main(request: Json, child: Child) -> Json:
         for row in to_rows(fit(batch.slice(0, most + 1 - len(rows)), columns), columns):
             size += size_of(row)
             if len(rows) == most or size > MOST_BYTES:
+                if not rows:
+                    number = int(request["start"]) + 1
+                    text = f"row {number} of the answer is larger than {MOST_BYTES // 2**20} MiB: select less of it"
+                    raise Failure(Code.LIMIT_EXCEEDED, text)
                 return _answer(columns, rows, True)
             rows.append(row)
     return _answer(columns, rows, False)
