@@ -186,6 +186,14 @@ def test_only_partitions_that_can_have_a_row_are_reached(number: int, where: str
     assert len(reached(LAYOUTS[number], where)) == said
 
 
+@pytest.mark.parametrize(("parts", "said"), [(20, 1), (30, 251)])
+def test_what_would_take_too_long_to_find_out_is_not(parts: int, said: int) -> None:
+    keys = tuple(tuple((str(number), "a") for number in range(first, first + 40)) for first in range(0, 10_000, 40))
+    layout = Layout(Strategy.KEY, ("i", "s"), keys=keys)
+
+    assert len(reached(layout, " OR ".join(["i = 10000 AND s = 'a'"] * parts))) == said
+
+
 def test_nothing_is_known_of_a_hidden_column() -> None:
     assert len(reached(LAYOUTS[0], "i = 3", ["I"])) == 8
     assert len(reached(LAYOUTS[3], "d = '2026-02-01' AND i = 1", ["i"])) == 2

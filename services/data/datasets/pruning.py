@@ -10,6 +10,7 @@ from services.data.schema import ColumnType
 from services.data.sql.known import All, Among, Between, Condition, Constant, Null, Some
 
 _MOST = 2_000  # keys that are tried one by one
+_STEPS = 500_000  # comparisons of a condition with keys or bounds: beyond, all partitions are read
 _SAYS = {
     ColumnType.INT64: ("number",),
     ColumnType.DOUBLE: ("number",),
@@ -43,10 +44,23 @@ class _Domain:
 
 
 def wanted(condition: Condition, placing: Placing, hidden: Iterable[str] = ()) -> frozenset[int]:
-    """The partitions that must be read. Nothing is known of hidden columns: what a query sees of them is NULL."""
+    """The partitions that must be read. Nothing is known of hidden columns: what a query sees of them is NULL.
+
+    Takes up to a second where layout and condition are long: call it beside the event loop.
+    """
+    if _steps(condition, placing) > _STEPS:
+        return frozenset(range(placing.count))
     names = [name.lower() for name in hidden]
     kinds = dict(zip(placing.layout.fields, placing.kinds, strict=True))
     return _wanted(condition, placing, {n: kind for n, kind in kinds.items() if n.lower() not in names}, {})
+
+
+def _steps(condition: Condition, placing: Placing) -> int:
+    """About how many comparisons it takes."""
+    if isinstance(condition, All | Some):
+        return sum(_steps(part, placing) for part in condition.parts)
+    values = len(condition.values) if isinstance(condition, Among) else 1
+    return len(placing.keys) + values * len(placing.bounds)
 
 
 def _wanted(

@@ -98,10 +98,10 @@ class Queries:
             numbers.append(location.version.version)
             if name in checked.tables:
                 read[name] = location
-        wanted = {
-            name: pruned(location, checked.conditions[name], hidden.get(location.version.data_set, ()))
-            for name, location in read.items()
-        }
+        wanted = {}
+        for name, location in read.items():
+            hide = hidden.get(location.version.data_set, ())
+            wanted[name] = await asyncio.to_thread(pruned, location, checked.conditions[name], hide)
         limits = waited_for(self._limits, seconds)
         async with self._free, contextlib.AsyncExitStack() as stack:
             local = {
