@@ -123,6 +123,13 @@ async def test_labels_that_are_no_labels_end_the_search(running: House) -> None:
     assert "week must hold 0 and 1" in operation.error.detail
 
 
+async def test_a_data_set_without_rows_says_too_little(running: House) -> None:
+    await add_version(running, "empty", parcels().slice(0, 0))
+    operation = await search(running, data_set="empty")
+
+    assert (operation.error.code, "a search needs 1000 rows" in operation.error.detail) == ("failed_precondition", True)
+
+
 async def test_who_does_not_see_a_column_searches_without_it(running: House) -> None:
     await add_version(running, "masked", parcels(2000))
     etag = (await running.stub(DataSetsStub, "data").GetDataSet(GetDataSetRequest(data_set="masked"))).etag

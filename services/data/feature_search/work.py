@@ -27,7 +27,8 @@ def main(request: Json, child: Child) -> Json:
     kept = [columns.mask(path, wanted.train) for path in files]
     labels = columns.joined(columns.numbers, files, kept, wanted.label)
     chosen = _chosen(labels, wanted.rows or DEFAULT_ROWS, wanted.label)
-    found = [sampled(one.name, one.type, _values(files, kept, one)[chosen]) for one in asked.columns]
+    kept = only(kept, chosen)
+    found = [sampled(one.name, one.type, values(files, kept, one)) for one in asked.columns]
     seconds = _KEPT * float(request["cpu_seconds"])
 
     def tell(progress: float, message: str) -> None:
@@ -51,6 +52,18 @@ def _chosen(labels: Any, rows: int, label: str) -> Any:
     return np.sort(np.random.default_rng(_SEED).choice(known, rows, replace=False))
 
 
-def _values(files: Sequence[str], kept: Sequence[Any], column: Column) -> Any:
+def only(kept: Sequence[Any], chosen: Any) -> list[Any]:
+    """Of the rows that are kept of each file those whose places among all of them are chosen."""
+    import numpy as np
+
+    if not kept:
+        return []
+    found = np.zeros(sum(map(len, kept)), bool)
+    found[np.flatnonzero(np.concatenate(kept))[chosen]] = True
+    return list(np.split(found, np.cumsum([len(rows) for rows in kept])[:-1]))
+
+
+def values(files: Sequence[str], kept: Sequence[Any], column: Column) -> Any:
+    """A column of the rows that are kept; what else a file has is held while it is read."""
     text = column.type is ColumnType.STRING
     return columns.joined(columns.texts if text else columns.numbers, files, kept, column.name)

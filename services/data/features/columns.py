@@ -50,7 +50,8 @@ def mask(path: str, train: RowRange | None) -> Any:
 
 
 def joined(read: Callable[[str, str], Any], files: Sequence[str], kept: Sequence[Any], column: str) -> Any:
-    """A column of some files, of the rows that are kept of each."""
+    """A column of some files, of the rows that are kept of each; a data set without rows has no files."""
     import numpy as np
 
-    return np.concatenate([read(path, column)[rows] for path, rows in zip(files, kept, strict=True)])
+    found = [read(path, column)[rows] for path, rows in zip(files, kept, strict=True)]
+    return np.concatenate(found) if found else np.zeros(0)
