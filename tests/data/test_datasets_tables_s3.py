@@ -19,6 +19,7 @@ from services.data.datasets.divider import Divider
 from services.data.datasets.domain import DataSetVersion, Location, NewVersion
 from services.data.datasets.laying import Laying
 from services.data.datasets.layouts import Layout, Placing, Strategy
+from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store
 from services.data.datasets.store.tags import TagStore
@@ -312,6 +313,22 @@ async def test_rows_of_two_instances_are_divided_in_the_bucket(pair: tuple[Insta
     location = await two.data_sets.locate(SCOPE, "flights")
     check_divided(two, location, [*range(6), *range(100, 106)])
     assert sorted(await one.numbers(6)) == [*range(6), *range(100, 106)]
+
+
+@pytest.mark.parametrize(("where", "found"), [("n = 1", [1]), ("n = 1 AND n = 2", [])])
+async def test_a_query_brings_only_files_of_partitions_that_it_needs(
+    pair: tuple[Instance, Instance], tmp_path: Path, where: str, found: list[int]
+) -> None:
+    one, two = pair
+    await laid_out(one)
+    await one.add("r1", *range(30))
+    queries = Queries(two.data_sets, Metering(two.database), Limits(30, 2048), asyncio.Semaphore(1))
+    sql, tables = f"SELECT n FROM flights WHERE {where}", [Table("", "flights")]
+    answer = await queries.ask(SCOPE, sql, tables, (0, ""), 30.0)
+
+    assert [row["n"] for row in answer.rows] == found
+    assert [(read.files_read, read.files) for read in answer.reads] == [(len(found), 3)]
+    assert len([path for path in (tmp_path / "two").rglob("kept/**/*") if path.is_file()]) == 1
 
 
 async def test_a_run_that_was_kept_before_the_data_set_was_divided_is_divided_by_another(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from services.data.datasets.domain import NEWEST, Location, Which, types_of
+from services.data.datasets.domain import NEWEST, Location, Which, WrittenFile, types_of
 from services.data.datasets.layouts import Placing
 from services.data.datasets.masking import Hidden, view_of
 from services.data.datasets.places import Row
@@ -105,7 +105,7 @@ class Queries:
         limits = waited_for(self._limits, seconds)
         async with self._free, contextlib.AsyncExitStack() as stack:
             local = {
-                name: await stack.enter_async_context(self._data_sets.local(scope, location))
+                name: await stack.enter_async_context(self._data_sets.local(scope, _needed(location, wanted[name])))
                 for name, location in read.items()
             }
             request = {
@@ -148,10 +148,17 @@ def pruned(found: Location, condition: Condition, hidden: Hidden) -> frozenset[i
     return there & wanted_of(condition, Placing(layout, types), hidden)
 
 
+def _files(found: Location, wanted: frozenset[int]) -> tuple[WrittenFile, ...]:
+    return tuple(file for file in found.files if file.partition is None or file.partition in wanted)
+
+
+def _needed(found: Location, wanted: frozenset[int]) -> Location:
+    """With the files that are read, so that no others are brought here; one at least, that there are partitions."""
+    return replace(found, files=_files(found, wanted) or found.files[:1])
+
+
 def _read(name: str, found: Location, wanted: frozenset[int]) -> Read:
-    there = partitions_of(found)
-    files = [file for file in found.files if file.partition is None or file.partition in wanted]
-    return Read(name, len(wanted), len(there), len(files), len(found.files))
+    return Read(name, len(wanted), len(partitions_of(found)), len(_files(found, wanted)), len(found.files))
 
 
 def table_requests(
