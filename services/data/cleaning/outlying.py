@@ -37,7 +37,7 @@ class Outlying(Operator[Outliers]):
         done = Applied(table)
         for name in self.names:
             values, found = table.column(name), self.state[name]
-            outside = self._outside(values, found)
+            outside = _outside(values, found, self.before[name].type)
             if self.kind.action == Action.QUARANTINE:
                 done.broken.append((f"{name} is an outlier", outside))
             elif self.kind.action == Action.MARK:
@@ -45,15 +45,6 @@ class Outlying(Operator[Outliers]):
             elif found is not None:
                 done.table = replaced(done.table, name, _clipped(values, found, self.before[name].type))
         return done
-
-    @staticmethod
-    def _outside(values: Any, found: list[float] | None) -> Array:
-        import numpy as np
-        import pyarrow.compute as pc
-
-        if found is None:
-            return np.zeros(len(values), bool)
-        return mask(pc.or_(pc.less(values, found[0]), pc.greater(values, found[1])))
 
     def shown(self) -> list[dict[str, str]]:
         return [
@@ -83,17 +74,32 @@ def bounds(numbers: Array, method: str, threshold: float) -> list[float] | None:
     return [low - reach, high + reach]
 
 
-def _clipped(values: Any, found: list[float], kind: ColumnType) -> Any:
-    """Within the bounds; whole numbers within the whole numbers between them."""
+def _limits(found: list[float], kind: ColumnType) -> list[Any]:
+    """The bounds in the type of the values: of whole numbers, of which a double does not hold all, whole ones."""
     import math
 
     import pyarrow as pa
+
+    if kind is ColumnType.INT64:
+        whole = (math.ceil(found[0]), math.floor(found[1]))
+        return [pa.scalar(min(max(at, -(2**63)), 2**63 - 1), pa.int64()) for at in whole]
+    return [pa.scalar(at, pa.float64()) for at in found]
+
+
+def _outside(values: Any, found: list[float] | None, kind: ColumnType) -> Array:
+    import numpy as np
     import pyarrow.compute as pc
 
-    low, high = found
-    if kind is ColumnType.INT64:
-        limits = [pa.scalar(min(max(at, -(2**63)), 2**63 - 1), pa.int64()) for at in (math.ceil(low), math.floor(high))]
-    else:
-        limits = [pa.scalar(at, pa.float64()) for at in found]
-    below, above = pc.less(values, low), pc.greater(values, high)
-    return pc.if_else(pc.fill_null(below, False), limits[0], pc.if_else(pc.fill_null(above, False), limits[1], values))
+    if found is None:
+        return np.zeros(len(values), bool)
+    low, high = _limits(found, kind)
+    return mask(pc.or_(pc.less(values, low), pc.greater(values, high)))
+
+
+def _clipped(values: Any, found: list[float], kind: ColumnType) -> Any:
+    """Within the bounds; whole numbers within the whole numbers between them."""
+    import pyarrow.compute as pc
+
+    low, high = _limits(found, kind)
+    below, above = (pc.fill_null(far, False) for far in (pc.less(values, low), pc.greater(values, high)))
+    return pc.if_else(below, low, pc.if_else(above, high, values))

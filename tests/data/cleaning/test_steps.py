@@ -121,6 +121,21 @@ def test_whole_numbers_are_clipped_to_whole_numbers_and_without_spread_nothing_i
     assert told["report"][0]["notes"] == ["same has no spread: none of its values is an outlier"]
 
 
+@pytest.mark.parametrize("method", ["z_score", "iqr"])
+def test_outliers_among_whole_numbers_that_no_double_holds_are_told(tmp_path: Path, method: str) -> None:
+    numbers = [2**60 + n * 2**40 + 1 for n in range(9)] + [1, None]
+    step = Outliers(("n",), method, "mark", 2.0)
+    marked, _ = clean(tmp_path, {"n": numbers}, step)
+    clipped, told = clean(tmp_path, {"n": numbers}, Outliers(("n",), method, "clip", 2.0))
+    kept, _ = clean(tmp_path, {"n": numbers}, Outliers(("n",), method, "quarantine", 2.0))
+
+    assert marked.column("n_outlier").to_pylist() == [False] * 9 + [True, False]
+    assert clipped.column("n").to_pylist()[:9] == numbers[:9]
+    lower = next(one["value"] for one in told["learned"][0]["shown"] if one["name"] == "lower")
+    assert clipped.column("n")[9].as_py() == math.ceil(float(lower))
+    assert kept.column("n").to_pylist() == [*numbers[:9], None]
+
+
 def test_of_equal_rows_one_is_kept_and_the_others_are_counted(tmp_path: Path) -> None:
     rows = {"k": ["a", "b", "a", None, None, "b"], "v": [1.0, math.nan, 1.0, 2.0, 2.0, None], "t": [1, 2, 3, 4, 5, 6]}
     whole, told = clean(tmp_path, {name: rows[name] for name in "kv"}, Duplicates())
