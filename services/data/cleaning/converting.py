@@ -73,12 +73,12 @@ def _truths(kind: Convert) -> Parse:
 
 def numbers(kind: ColumnType, decimal_sign: str = "", thousands_sign: str = "") -> Parse:
     """Numbers with these signs: 1.234,56."""
-    decimal, alike = re.escape(decimal_sign or "."), _alike(thousands_sign)
-    whole = rf"[0-9]+|[0-9]{{1,3}}(?:{alike}[0-9]{{3}})+" if alike else "[0-9]+"
+    decimal, same = re.escape(decimal_sign or "."), alike(thousands_sign)
+    whole = rf"[0-9]+|[0-9]{{1,3}}(?:{same}[0-9]{{3}})+" if same else "[0-9]+"
     fraction = rf"(?:{decimal}[0-9]*)?(?:[eE][+-]?[0-9]{{1,3}})?" if kind is ColumnType.DOUBLE else ""
     leading = rf"|{decimal}[0-9]+" if fraction else ""
     form = re.compile(rf"[+-]?(?:(?:{whole}){fraction}{leading})\Z")
-    marks = re.compile(alike) if alike else None
+    marks = re.compile(same) if same else None
 
     def read(text: str) -> Value:
         if not form.match(text):
@@ -89,8 +89,8 @@ def numbers(kind: ColumnType, decimal_sign: str = "", thousands_sign: str = "") 
     return read
 
 
-def _alike(sign: str) -> str:
-    """A pattern of the sign and of those that look like it."""
+def alike(sign: str) -> str:
+    """A pattern of the sign and of those that look like it; empty for none."""
     same = next((group for group in (_SPACES, _APOSTROPHES) if sign and sign in group), sign)
     return f"[{re.escape(same)}]" if same else ""
 

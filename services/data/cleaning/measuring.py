@@ -4,15 +4,13 @@ import re
 from functools import cache
 from typing import Any
 
-from services.data.cleaning.converting import numbers, read_texts
+from services.data.cleaning.converting import alike, numbers, read_texts
 from services.data.cleaning.kinds_values import TimeZone, Units
 from services.data.cleaning.operators import Applied, Operator, mask, replaced
 from services.data.cleaning.units import dimension_of, factors, known_as
 from services.data.reading.values import Misfit
 from services.data.schema import ColumnType
 
-# A number, then a unit; both are looked at again.
-_PART = re.compile(r"\s*([+-]?[0-9][^\sA-Za-z%‰°µμ\"²³]*|[+-]?\.[0-9]+)\s*([^\s0-9]+3?)?\s*")
 _MOST_PARTS = 4
 
 
@@ -57,14 +55,15 @@ class Measuring(Operator[Units]):
 def measure(text: str, kind: Units) -> float:
     """A measure in the unit that is asked for: `5 ft 3 in` is a sum. Raises Misfit."""
     read, dimension = _reader(kind.decimal_sign, kind.thousands_sign), dimension_of(kind.unit)
-    at, total, parts, sign = 0, 0.0, 0, 1.0
+    part, at, total, parts, sign, bare = _part(kind.thousands_sign), 0, 0.0, 0, 1.0, False
     while at < len(text):
-        found = _PART.match(text, at)
-        if found is None or parts == _MOST_PARTS:
+        found = part.match(text, at)
+        if found is None or bare or parts == _MOST_PARTS:
             raise Misfit
         word = found[2] or ""
+        bare = not word  # a number without a unit is no part of a sum
         unit = known_as(word, dimension) if word else kind.assumed_unit
-        if not unit or (parts and (not word or found[1][0] in "+-")):
+        if not unit or (parts and (bare or found[1][0] in "+-")):
             raise Misfit
         number, (scale, more) = float(read(found[1])), factors(unit, kind.unit)
         sign = -1.0 if not parts and found[1].startswith("-") else sign
@@ -73,6 +72,16 @@ def measure(text: str, kind: Units) -> float:
         total += number * scale + more if not parts else sign * number * scale
         at, parts = found.end(), parts + 1
     return total
+
+
+@cache
+def _part(thousands_sign: str) -> re.Pattern[str]:
+    """A number, then a unit; both are looked at again."""
+    same = alike(thousands_sign)
+    feet = "" if "'" in same else "'"
+    between = rf"|{same}(?=[0-9]{{3}}(?![0-9]))" if same else ""
+    number = rf"[+-]?[0-9](?:[^\sA-Za-z%‰°µμ\"²³{feet}]{between})*|[+-]?\.[0-9]+"
+    return re.compile(rf"\s*({number})\s*([^\s0-9]+3?)?\s*")
 
 
 @cache

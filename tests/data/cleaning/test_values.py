@@ -31,6 +31,12 @@ MEASURES: list[tuple[Units, list[Any], list[float]]] = [
     (Units(("x",), "C"), ["32 °F", "300 K", "-40F"], [0.0, 26.85, -40.0]),
     (Units(("x",), "1"), ["12 %", "3 ‰", "0.5 1".replace(" 1", "%")], [0.12, 0.003, 0.005]),
     (Units(("x",), "kg", assumed_unit="g", decimal_sign=",", thousands_sign="."), ["1.250,5", "2 kg"], [1.2505, 2.0]),
+    (
+        Units(("x",), "kg", assumed_unit="kg", thousands_sign=" "),
+        ["1 234 kg", "12\u202f345 678.5", "1 lb 2 oz"],
+        [1234.0, 12345678.5, 0.45359237 * 1.125],
+    ),
+    (Units(("x",), "in"), ["5' 3\"", "6'"], [63.0, 72.0]),
     (Units(("x",), "km/h"), ["10 m/s", "60 mph"], [36.0, 96.56064]),
     (Units(("x",), "m", assumed_unit="ft"), [1, 10], [0.3048, 3.048]),
 ]
@@ -46,11 +52,14 @@ def test_what_is_no_measure_is_quarantined_and_a_column_may_have_the_units(tmp_p
     wrong = ["5", "5 km", "kg", "1 kg -2 g", "a few kg", "1 kg 2"]
     _, told = clean(tmp_path, {"x": [*wrong, None]}, Units(("x",), "kg"))
     broken = quarantined(tmp_path, told)
+    apart = ["1 234 kg", "1 2 kg", "3 kg"]  # no sums: one part says no unit
+    alone, _ = clean(tmp_path, {"x": apart}, Units(("x",), "kg", assumed_unit="kg"))
     found, aside = clean(
         tmp_path, {"n": [1, 2, 3, 4], "u": ["kg", "lb", "km", None]}, Units(("n",), "kg", "g", unit_column="u")
     )
 
     assert [(record["x"], reason) for record, reason, _ in broken] == [(text, "s0: x is no mass") for text in wrong]
+    assert alone.column("x").to_pylist() == [3.0]
     assert found.column("n").to_pylist() == pytest.approx([1.0, 0.90718474, 0.004])
     assert aside["quarantined"] == {"s0: n is no mass": 1}
 
