@@ -172,8 +172,9 @@ class Outliers(OfColumns):
             yield Violation("action", f"must not be {Action.CLIP}: a row has no nearest one")
 
     def unfit(self, columns: Columns) -> Iterator[Violation]:
+        there = {other.lower() for other in columns}
         for index, mark in enumerate(self.marks):
-            if mark.lower() in {other.lower() for other in columns}:
+            if mark.lower() in there:
                 yield Violation(f"columns/{index}", f"cannot be marked: there is a column {mark}")
             elif len(mark) > 128:
                 yield Violation(f"columns/{index}", "cannot be marked: its mark's name has more than 128 characters")
@@ -245,7 +246,7 @@ class Convert(OfColumns):
                 yield Violation(name, f"must not be set for {self.type}")
 
     def after(self, columns: Columns) -> dict[str, Column]:
-        return {name: replace(c, type=self.type) if name in self.columns else c for name, c in columns.items()}
+        return retyped(columns, self.columns, self.type)
 
 
 def keeps_constant(text: str, kind: ColumnType) -> bool:
@@ -264,7 +265,12 @@ def mark_of(name: str) -> str:
 
 def nullable(columns: Columns, names: tuple[str, ...]) -> dict[str, Column]:
     """The columns, where these may be NULL."""
-    return {name: replace(column, nullable=True) if name in names else column for name, column in columns.items()}
+    return {**columns, **{name: replace(columns[name], nullable=True) for name in names if not columns[name].nullable}}
+
+
+def retyped(columns: Columns, names: tuple[str, ...], type_: ColumnType) -> dict[str, Column]:
+    """The columns, where these have another type."""
+    return {**columns, **{name: replace(columns[name], type=type_) for name in names}}
 
 
 _DIRECTIVES = "YymdHIMSfpzbBj%"

@@ -1,9 +1,9 @@
 """Kinds of steps about what single values mean: units, zones, encodings, spellings, noise. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from services.data.cleaning.kinds import NUMBERS, ORDERED, TEXTS, Columns, OfColumns
+from services.data.cleaning.kinds import NUMBERS, ORDERED, TEXTS, Columns, OfColumns, retyped
 from services.data.cleaning.units import dimension_of
 from services.data.schema import Column, ColumnType
 from services.kit.errors import Violation
@@ -45,10 +45,7 @@ class Units(OfColumns):
                 yield Violation(f"columns/{index}", "holds numbers: assumed_unit or unit_column must be set")
 
     def after(self, columns: Columns) -> dict[str, Column]:
-        return {
-            name: replace(column, type=ColumnType.DOUBLE) if name in self.columns else column
-            for name, column in columns.items()
-        }
+        return retyped(columns, self.columns, ColumnType.DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,11 @@ class Spellings(OfColumns):
 
     def wrong(self) -> Iterator[Violation]:
         yield from super().wrong()
-        said = [one for one, _ in self.mapping]
+        said, before = {one for one, _ in self.mapping}, set[str]()
         for index, (one, to) in enumerate(self.mapping):
-            if one in said[:index]:
+            if one in before:
                 yield Violation(f"mapping/{index}/from", "is there twice")
+            before.add(one)
             if to in said and to != one:
                 yield Violation(f"mapping/{index}/to", "must not be mapped itself")
         if self.only_mapping and not self.mapping:

@@ -1,6 +1,8 @@
 """Units, zones, encodings, spellings, noise, and what is predicted: beside pandas and scikit-learn."""
 
 import math
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsRegressor
 
-from services.data.cleaning.kinds import FillMissing, Kind, Outliers
+from services.data.cleaning.kinds import FillMissing, FindMissing, Kind, Outliers
 from services.data.cleaning.kinds_values import Encoding, Smooth, Spellings, TimeZone, Units
-from services.data.cleaning.planning import check_steps, known_zone, origins
+from services.data.cleaning.planning import check_steps, known_zone, origins, planned
 from services.data.cleaning.steps import Step, from_json, to_json
 from services.data.cleaning.texts import distance
 from services.data.schema import Column, ColumnType
@@ -228,6 +230,15 @@ def test_a_step_that_makes_no_sense_is_named(kind: Kind, place: str) -> None:
         check_steps([step], known_zone)
     assert caught.value.violations[0].pointer == f"/steps/0/{step.word}/{place}"
     assert from_json(to_json(step)) == step
+
+
+def test_steps_of_very_wide_tables_are_checked_soon() -> None:
+    columns = [Column(f"a_column_{number}", ColumnType.STRING, False) for number in range(2000)]
+    begin = time.process_time()
+    found = planned([Step(f"s{number}", FindMissing()) for number in range(50)], columns)
+
+    assert time.process_time() - begin < 1  # the event loop waits for it
+    assert found == tuple(replace(column, nullable=True) for column in columns)
 
 
 def test_a_column_that_others_predict_or_that_marks_others_is_made_of_them() -> None:
