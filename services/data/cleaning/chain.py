@@ -196,7 +196,7 @@ class Chain:
     def report(self) -> list[Json]:
         """What each step did."""
         each = zip(self.reports, self.operators, strict=True)
-        return bounded([report.to_json(operator.notes) for report, operator in each])
+        return bounded([report.to_json(operator.notes, operator.told) for report, operator in each])
 
     def counts(self) -> Json:
         """Where the rows went."""

@@ -67,8 +67,8 @@ class Report:
             return [None] * len(places)
         return [_short(value) for value in to_values(table.column(name).take(places), columns[name].type)]
 
-    def to_json(self, notes: Iterable[str]) -> Json:
-        """As it is kept."""
+    def to_json(self, notes: Iterable[str], told: Iterable[tuple[str, str]] = ()) -> Json:
+        """As it is kept. `told`: notes that tell values of a column, which stands before each."""
         rows, quarantined, duplicates = self._counts.values()
         names = [name for name in self._after if name in self._columns]
         return {
@@ -77,6 +77,7 @@ class Report:
             "rows_out": rows - quarantined - duplicates,
             "columns": [{"column": name, **vars(self._columns[name])} for name in names],
             "notes": list(notes)[:_NOTES],
+            "told": [{"column": column, "note": note} for column, note in told][:_NOTES],
         }
 
 

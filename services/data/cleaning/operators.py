@@ -43,6 +43,8 @@ class Operator(Generic[K]):
         self.kind, self.before = kind, columns
         self.names, self.after = kind.read(columns), kind.after(columns)
         self.notes: list[str] = []
+        # Notes that tell values, each with the column that these are of.
+        self.told: list[tuple[str, str]] = []
         self.state: Json = {}
 
     def learn(self, rows: Rows) -> None:

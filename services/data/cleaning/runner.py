@@ -13,7 +13,7 @@ from services.data.cleaning import steps
 from services.data.cleaning.domain import Cleaned, Run
 from services.data.cleaning.planning import origins
 from services.data.cleaning.store import RecipeStore
-from services.data.cleaning.wire import run_to_wire
+from services.data.cleaning.wire import answer_to_wire
 from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, Location, NewVersion
@@ -55,7 +55,7 @@ class CleaningRunner(LeasedWork[Run]):
 
         def effects(connection: Any, made: DataSetVersion) -> None:
             self._data_sets.mask_as(connection, scope, run.data_set, run.output, new.notes["origins"])
-            self._store.succeed(connection, scope, run.run, made.version, cleaned, made.create_time, run_to_wire)
+            self._store.succeed(connection, scope, run.run, made.version, cleaned, made.create_time, answer_to_wire)
 
         await self._data_sets.commit(scope, new, effects)
 

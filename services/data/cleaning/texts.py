@@ -13,7 +13,7 @@ _WINDOWS = {bytes([code]).decode("cp1252", "ignore"): code for code in range(0x8
 _TWICE = 2  # how often a text may have been read wrongly
 _MOST = 10_000  # spellings of a column that are compared
 _PAIRS = 2_000_000  # rare spellings times frequent ones
-_SHOWN = 1_000
+_SHOWN, _TEXT = 1_000, 200  # values, and characters of one in a note
 _OFTEN, _SHARE = 5, 0.01
 _SHORT, _LONG = 5, 9  # letters from which one, and from which two, may differ
 
@@ -80,7 +80,8 @@ class Unifying(Operator[Spellings]):
                 continue
             found = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
             self.state[name], conflicts = unified(found)
-            self.notes += [f"{name}: {one} and {other} are both frequent" for one, other in conflicts]
+            pairs = [f"{one[:_TEXT]} and {other[:_TEXT]}" for one, other in conflicts]
+            self.told += [(name, f"{name}: {pair} are both frequent") for pair in pairs]
 
     def _said(self, text: str) -> str:
         return dict(self.kind.mapping).get(text, text)

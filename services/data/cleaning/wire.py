@@ -7,7 +7,7 @@ from aimass.v1 import recipes_pb2 as pb
 from services.data.cleaning.domain import RecipeView, Run
 from services.data.cleaning.kinds_values import Spellings
 from services.data.cleaning.steps import KINDS, Step, from_json
-from services.data.datasets.masking import NOTHING, Hidden, is_hidden
+from services.data.datasets.masking import NOTHING, Hidden, hidden_of, is_hidden
 from services.data.schema import Column, ColumnType
 from services.data.wire import fields_of, plain, schema_to_wire
 from services.kit.errors import Failure, invalid
@@ -78,7 +78,7 @@ def _learned_to_wire(learned: Mapping[str, Any], hidden: Hidden) -> pb.LearnedSt
 
 
 def run_to_wire(run: Run, hidden: Hidden = NOTHING) -> pb.RecipeRun:
-    """A run with its report; of hidden columns without examples."""
+    """A run with its report; of hidden columns without examples, and without notes that tell their values."""
     return pb.RecipeRun(
         run=run.run,
         recipe=run.recipe,
@@ -96,9 +96,17 @@ def run_to_wire(run: Run, hidden: Hidden = NOTHING) -> pb.RecipeRun:
     )
 
 
+def answer_to_wire(run: Run) -> pb.RecipeRun:
+    """A run as its operation has it, which is also for those from whom columns are hidden: without values."""
+    told = (one for step in run.report for one in (*step["columns"], *step.get("told", ())))
+    return run_to_wire(run, hidden_of(one["column"] for one in told))
+
+
 def _report_to_wire(told: Mapping[str, Any], hidden: Hidden) -> pb.StepReport:
     columns = [_change_to_wire(one, is_hidden(one["column"], hidden)) for one in told["columns"]]
-    return pb.StepReport(**{**told, "columns": columns})
+    notes = [*told["notes"], *(one["note"] for one in told.get("told", ()) if not is_hidden(one["column"], hidden))]
+    counts = {name: told[name] for name in ("step", "rows_in", "rows_out", "quarantined", "duplicates")}
+    return pb.StepReport(**counts, columns=columns, notes=notes)
 
 
 def _change_to_wire(told: Mapping[str, Any], hide: bool) -> pb.ColumnChange:

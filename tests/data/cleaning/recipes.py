@@ -49,10 +49,13 @@ async def ended(home: House, operation: str) -> operations_pb2.Operation:
 
 
 async def run(home: House, name: str = "tidy", **said: Any) -> pb.RecipeRun:
-    """Runs a recipe to its end."""
-    begun = await home.stub(RecipesStub, "data").RunRecipe(pb.RunRecipeRequest(recipe=name, **said))
+    """Runs a recipe to its end; the run with its report."""
+    stub = home.stub(RecipesStub, "data")
+    begun = await stub.RunRecipe(pb.RunRecipeRequest(recipe=name, **said))
     operation = await ended(home, begun.operation)
     assert operation.state == operations_pb2.OPERATION_STATE_SUCCEEDED, operation.error
-    found = pb.RecipeRun()
-    assert operation.response.Unpack(found)
+    answer = pb.RecipeRun()
+    assert operation.response.Unpack(answer)
+    found: pb.RecipeRun = await stub.GetRecipeRun(pb.GetRecipeRunRequest(recipe=name, run=answer.run))
+    assert (found.rows_out, len(found.steps)) == (answer.rows_out, len(answer.steps))
     return found

@@ -16,11 +16,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsRegressor
 
+from services.data.cleaning.domain import Run
 from services.data.cleaning.kinds import FillMissing, FindMissing, Kind, Outliers
 from services.data.cleaning.kinds_values import Encoding, Smooth, Spellings, TimeZone, Units
 from services.data.cleaning.planning import check_steps, known_zone, origins, planned
 from services.data.cleaning.steps import Step, from_json, to_json
 from services.data.cleaning.texts import distance
+from services.data.cleaning.wire import answer_to_wire, run_to_wire
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
 from tests.data.cleaning.cleaned import clean, quarantined
@@ -101,9 +103,22 @@ def test_spellings_become_one_but_two_frequent_ones_never(tmp_path: Path) -> Non
         "Oslo", "Oslo", "Oslo", "Tromsoe", "Tromsoe", "Tromsø", "Route 13", "Osla", "--", None
     ]  # fmt: skip
     assert names[: len(towns)] == towns
-    assert told["report"][0]["notes"] == ["x: Bodø and BODØ are both frequent"]
+    assert told["report"][0]["told"] == [{"column": "x", "note": "x: Bodø and BODØ are both frequent"}]
     shown = {one["name"]: one["value"] for one in told["learned"][0]["shown"]}
     assert shown == {"oslo ": "Oslo", "OSLO": "Oslo", "Òslo": "Oslo", "Trmosoe": "Tromsoe", "tromsoe!": "Tromsoe"}
+
+
+def test_a_note_with_spellings_is_short_and_not_for_who_does_not_see_the_column(tmp_path: Path) -> None:
+    rows = {"x": ["A" * 10**4] * 9 + ["a" * 10**4] * 9, "y": ["Oslo"] * 9 + ["OSLO"] * 9}
+    _, told = clean(tmp_path, rows, Spellings(("x", "y")), group=50)
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    run = Run("r", "tidy", 1, "raw", 1, "clean", "o", "succeeded", now, report=tuple(told["report"]))
+
+    (seen,), (half,), (none,) = (run_to_wire(run).steps, run_to_wire(run, {"x"}).steps, answer_to_wire(run).steps)
+    assert [note[:2] for note in seen.notes] == ["x:", "y:"]
+    assert max(map(len, seen.notes)) < 500
+    assert list(half.notes) == ["y: OSLO and Oslo are both frequent"]
+    assert (list(none.notes), none.rows_in) == ([], 18)
 
 
 def test_a_mapping_comes_first_and_what_was_learned_holds_for_new_rows(tmp_path: Path) -> None:
