@@ -4,7 +4,8 @@ What is not certain is not proposed: days and months that may be either, units t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain as joined
 from typing import Any
 
@@ -22,7 +23,9 @@ from services.data.cleaning.kinds import (
     FindMissing,
     Kind,
     Method,
+    OfColumns,
     Outliers,
+    mark_of,
 )
 from services.data.cleaning.kinds_values import Encoding, Spellings, Units
 from services.data.cleaning.measuring import measure
@@ -41,6 +44,7 @@ _FEW, _SHARE = 50, 0.05  # different values of a column of categories
 _RANGES, _RARE = 3.0, 0.01  # interquartile ranges, and how many values may lie beyond
 _GAPS = 0.2  # of the values that may be missing for a median
 _MAPPED = 1_000
+_STEPS, _COLUMNS, _REASONS = 50, 200, 20  # of a recipe, of a step, and of a step that are said
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d")
 _TIMES = ("", " %H:%M", " %H:%M:%S")
 _SIGNS = (("", ""), (",", ""), (",", "."), (",", " "), ("", ","), ("", "'"))
@@ -53,14 +57,31 @@ def main(request: Json, child: Child) -> Json:
     columns = tuple(Column(name, ColumnType(kind), bool(null)) for name, kind, null in request["columns"])
     source = Source([(str(path), int(rows)) for path, rows in request["files"]], columns, request["propose"])
     texts = {column.name: _counts(source, column) for column in columns if column.type is ColumnType.STRING}
-    found = list(_of_texts(texts))
-    found += _of_numbers(source, columns, found, child)
+    found = together(_of_texts(texts))[:_STEPS]
+    found = [*found, *together(_of_numbers(source, columns, found, child))][:_STEPS]
     steps = [to_json(Step(f"step-{place}", kind)) for place, (kind, _) in enumerate(found, 1)]
     reasons = [reason for _, reason in found]
     return {
         "rows": source.rows,
         "steps": [{"step": step, "reason": reason} for step, reason in zip(steps, reasons, strict=True)],
     }
+
+
+def together(found: Iterable[Reasoned]) -> list[Reasoned]:
+    """Steps as recipes take them: one for all columns that the same is done to, several for very many."""
+    alike = dict[Kind, list[Reasoned]]()
+    for kind, reason in found:
+        alike.setdefault(replace(kind, columns=()) if isinstance(kind, OfColumns) else kind, []).append((kind, reason))
+    made = list[Reasoned]()
+    for each in alike.values():
+        names = [name for kind, _ in each if isinstance(kind, OfColumns) for name in kind.columns]
+        more = [f"and {len(each) - _REASONS} more columns"] if len(each) > _REASONS else []
+        said = "; ".join([reason for _, reason in each[:_REASONS]] + more)
+        kind = each[0][0]
+        for at in range(0, len(names) or 1, _COLUMNS):
+            part = tuple(names[at : at + _COLUMNS])
+            made.append((replace(kind, columns=part) if isinstance(kind, OfColumns) else kind, said))
+    return made
 
 
 def _counts(source: Source, column: Column) -> Counts:
@@ -121,15 +142,17 @@ def _words(kind: Kind) -> str:
 
 
 def _fitting(kind: Kind, there: Counts) -> int:
-    """How many texts are what the step makes of them."""
+    """How many texts are what the step makes of them; 0 where these are too few to propose it."""
     read: Any = parser(kind) if isinstance(kind, Convert) else None
-    found = 0
+    total = found = sum(there.values())
     for text, count in there.items():
         try:
             value = read(text) if read else measure(text, kind)  # type: ignore[arg-type]
         except (Misfit, ValueError, OverflowError):
-            continue
-        found += count if value is not None else 0
+            value = None
+        found -= count if value is None else 0
+        if found < _FITS * total:
+            return 0
     return found
 
 
@@ -198,12 +221,13 @@ def _of_numbers(source: Source, columns: tuple[Column, ...], found: list[Reasone
     tables = list(chain.rows(None, None))
     if twice := chain.counts()["duplicates"]:
         yield Duplicates(), f"rows that are equal to another in all columns: {twice}"
-    gaps = dict[str, int]()
+    gaps, marks = dict[str, int](), {name.lower() for name in chain.columns}
     for column in chain.columns.values() if tables else ():
         if column.type not in (ColumnType.INT64, ColumnType.DOUBLE):
             continue
         values = pa.concat_tables(tables).column(column.name)
-        yield from _far(column.name, finite(values))
+        if mark_of(column.name).lower() not in marks:
+            yield from _far(column.name, finite(values))
         if 0 < (count := int(missing(values).to_numpy(zero_copy_only=False).sum())) <= _GAPS * len(values):
             gaps[column.name] = count
     if gaps:
@@ -213,7 +237,7 @@ def _of_numbers(source: Source, columns: tuple[Column, ...], found: list[Reasone
 
 def _far(name: str, numbers: Any) -> Iterator[Reasoned]:
     limits = bounds(numbers, Method.IQR, _RANGES)
-    if limits is None or len(f"{name}_outlier") > 128:
+    if limits is None or len(mark_of(name)) > 128:
         return
     count = int(((numbers < limits[0]) | (numbers > limits[1])).sum())
     if 0 < count <= max(_RARE * len(numbers), 1):

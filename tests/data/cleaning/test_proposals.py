@@ -1,5 +1,6 @@
 """Recipes that are proposed from rows alone: what was planted is found, and what is clean is left alone."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,37 @@ def test_what_is_clean_or_not_certain_is_left_alone(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_texts_are_told_for_what_they_are(tmp_path: Path, texts: list[str], kind: Kind) -> None:
     assert proposed(tmp_path, {"x": texts})[0][0] == kind
+
+
+def test_a_proposal_is_no_longer_than_a_recipe_and_its_steps_no_wider(tmp_path: Path) -> None:
+    wide = {f"c{n}": [*map(str, range(n, n + 9)), "n/a"] for n in range(230)}
+    found = proposed(tmp_path, wide)
+    names = tuple(wide)
+    assert [kind for kind, _ in found] == [
+        FindMissing(names[:200]),
+        FindMissing(names[200:]),
+        Convert(names[:200], ColumnType.INT64),
+        Convert(names[200:], ColumnType.INT64),
+        FillMissing(names[:200], "median"),
+        FillMissing(names[200:], "median"),
+    ]
+    assert found[2][1].startswith("9 of 9 texts of c0 are int64 values; 9 of 9 texts of c1 are")
+    assert found[2][1].endswith("; and 210 more columns")
+    each = {f"town{n}": [f"Oslo {n}"] * 9 + [f"OSLO {n}"] for n in range(60)}
+    assert [type(kind) for kind, _ in proposed(tmp_path, each)] == [Spellings] * 50
+
+
+def test_a_mark_that_is_there_is_not_proposed_again(tmp_path: Path) -> None:
+    rows = {"n": [*(float(n % 7) for n in range(300)), 900.0], "Id": [*range(301)]}
+    assert [kind for kind, _ in proposed(tmp_path, rows)] == [Outliers(("n",), "iqr", "mark", 3.0)]
+    assert proposed(tmp_path, {**rows, "N_Outlier": [False] * 300 + [True]}) == []
+
+
+def test_texts_that_are_nothing_else_are_soon_left_alone(tmp_path: Path) -> None:
+    rows = {f"c{n}": [f"words {n} of a text {place}" for place in range(10_000)] for n in range(5)}
+    begin = time.process_time()
+    assert proposed(tmp_path, rows, 10_000) == []
+    assert time.process_time() - begin < 4
 
 
 def test_only_so_many_rows_are_looked_at(tmp_path: Path) -> None:
