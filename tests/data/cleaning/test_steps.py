@@ -289,6 +289,13 @@ def test_a_preview_shows_rows_before_and_after_and_those_that_are_taken_out(tmp_
     ]
 
 
+def test_a_preview_of_marks_shows_the_rows_that_are_marked(tmp_path: Path) -> None:
+    told = preview(tmp_path, {"n": [float(n % 5) for n in range(50)] + [99.0]}, Outliers(("n",), "iqr", "mark"))
+    assert told["rows"] == [
+        {"row": 51, "before": {"n": 99.0}, "after": {"n": 99.0, "n_outlier": True}, "reason": ""},
+    ]
+
+
 def test_a_report_of_very_many_columns_fits_into_an_answer() -> None:
     example = {"row": 1, "before": "x" * 200, "after": "y" * 200}
     columns = [{"column": f"{number:>100}", "changed": 1, "examples": [example] * 5} for number in range(2000)]
