@@ -136,7 +136,7 @@ class Chain:
                     operator.learn(stage)
                 operator.look(stage)
             self.operators.append(operator)
-            self.reports.append(Report(step.step, self.columns, operator.after))
+            self.reports.append(Report(step.step, self.columns, operator.after, operator.names))
             self._waiting.append(index)
             self.columns = operator.after
         yield from self._passed(stage)

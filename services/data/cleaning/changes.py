@@ -1,6 +1,6 @@
 """What a step changed: counts for each column, and a few values before and after. For children."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,10 @@ class _Changed:
 class Report:
     """Of one step, over all batches."""
 
-    def __init__(self, step: str, before: Columns, after: Columns) -> None:
+    def __init__(self, step: str, before: Columns, after: Columns, names: Collection[str]) -> None:
+        """`names`: columns that the step may change; others are compared where they are new only."""
         self._step, self._before, self._after = step, before, after
+        self._names = {*names, *(name for name in after if name not in before)}
         self._counts = {"rows_in": 0, "quarantined": 0, "duplicates": 0}
         self._columns: dict[str, _Changed] = {}
 
@@ -38,10 +40,8 @@ class Report:
 
     def compare(self, before: Any, after: Any) -> None:
         """Adds the rows of a batch that the step did not take out, before and after it."""
-        for name in after.column_names:
-            old = before.column(name) if name in before.column_names else None
-            if name == ROW or old is after.column(name):
-                continue
+        for name in (one for one in after.column_names if one in self._names):
+            old = before.column(name) if name in self._before else None
             changed = differs(old, after.column(name))
             if found := int(changed.sum()):
                 self._add(name, found, (before, after), changed)

@@ -71,8 +71,9 @@ class Unifying(Operator[Spellings]):
     def learn(self, rows: Rows) -> None:
         import pyarrow.compute as pc
 
+        said = dict(self.kind.mapping)
         for name in self.names:
-            values = mapped(column_of(rows, self.before[name]), self._said)
+            values = mapped(column_of(rows, self.before[name]), lambda text: said.get(text, text))
             counts = pc.value_counts(values.drop_null())
             if len(counts) > _MOST:
                 self.notes.append(f"{name} has more than {_MOST} spellings: none is learned")
@@ -82,9 +83,6 @@ class Unifying(Operator[Spellings]):
             self.state[name], conflicts = unified(found)
             pairs = [f"{one[:_TEXT]} and {other[:_TEXT]}" for one, other in conflicts]
             self.told += [(name, f"{name}: {pair} are both frequent") for pair in pairs]
-
-    def _said(self, text: str) -> str:
-        return dict(self.kind.mapping).get(text, text)
 
     def apply(self, table: Any) -> Applied:
         said = dict(self.kind.mapping)
