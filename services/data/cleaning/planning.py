@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from services.data.cleaning.kinds import Columns, FillMissing, Kind, Outliers
+from services.data.cleaning.kinds_values import Units
 from services.data.cleaning.steps import Step
 from services.data.schema import Column
 from services.kit.errors import InvalidValue, Violation
@@ -50,7 +51,7 @@ def planned(steps: Sequence[Step], columns: Sequence[Column], at: str = "/steps"
 
 
 def origins(steps: Sequence[Step], columns: Sequence[Column]) -> dict[str, tuple[str, ...]]:
-    """The columns that each column of the result is made of: its own, those that it marks, what predicts it."""
+    """The columns that each column of the result is made of: its own, its units, what it marks, what predicts it."""
     found: dict[str, tuple[str, ...]] = {column.name: (column.name,) for column in columns}
     for step in steps:
         made: Mapping[str, tuple[str, ...]] = {}
@@ -58,6 +59,8 @@ def origins(steps: Sequence[Step], columns: Sequence[Column]) -> dict[str, tuple
             made = step.kind.marks
         elif isinstance(step.kind, FillMissing):
             made = {name: (name, *step.kind.predictors) for name in step.kind.columns}
+        elif isinstance(step.kind, Units) and step.kind.unit_column:
+            made = {name: (name, step.kind.unit_column) for name in step.kind.columns}
         found |= {name: tuple(dict.fromkeys(one for of in read for one in found[of])) for name, read in made.items()}
     return found
 

@@ -256,13 +256,15 @@ def test_steps_of_very_wide_tables_are_checked_soon() -> None:
     assert found == tuple(replace(column, nullable=True) for column in columns)
 
 
-def test_a_column_that_others_predict_or_that_marks_others_is_made_of_them() -> None:
+def test_a_column_that_others_predict_or_measure_or_that_marks_others_is_made_of_them() -> None:
     steps = [
         Step("fill", FillMissing(("y",), "regression", predictors=("a",))),
         Step("mark", Outliers(("y",), "iqr", "mark")),
         Step("rows", Outliers(("a", "b"), "forest", "mark")),
+        Step("kilograms", Units(("b",), "kg", unit_column="u")),
+        Step("litres", Units(("u",), "l")),
     ]
-    found = origins(steps, [Column(name, ColumnType.DOUBLE) for name in ("a", "b", "y")])
+    found = origins(steps, [Column(name, ColumnType.DOUBLE) for name in ("a", "b", "y", "u")])
     assert found == {
-        "a": ("a",), "b": ("b",), "y": ("y", "a"), "y_outlier": ("y", "a"), "row_outlier": ("a", "b")
+        "a": ("a",), "b": ("b", "u"), "y": ("y", "a"), "u": ("u",), "y_outlier": ("y", "a"), "row_outlier": ("a", "b")
     }  # fmt: skip
