@@ -99,7 +99,8 @@ def mean(values: Any, kind: ColumnType) -> Any:
 
     if kind is ColumnType.DOUBLE:
         numbers = finite(values)
-        found = float(np.mean(numbers)) if len(numbers) else None
+        with np.errstate(over="ignore"):
+            found = float(np.mean(numbers)) if len(numbers) else None
         return found if found is None or np.isfinite(found) else None
     whole = whole_numbers(values, kind)
     if not len(whole):
@@ -115,7 +116,9 @@ def median(values: Any, kind: ColumnType) -> Any:
 
     if kind is ColumnType.DOUBLE:
         numbers = finite(values)
-        return float(np.median(numbers)) if len(numbers) else None
+        with np.errstate(over="ignore"):
+            middle = float(np.median(numbers)) if len(numbers) else None
+        return middle if middle is None or np.isfinite(middle) else None
     whole: Array = whole_numbers(values, kind)
     if not len(whole):
         return None
@@ -125,10 +128,10 @@ def median(values: Any, kind: ColumnType) -> Any:
 
 
 def mode(values: Any, kind: ColumnType) -> Any:
-    """The most frequent value, of several the smallest; None of nothing."""
+    """The most frequent value that is finite, of several the smallest; None of nothing."""
     import pyarrow.compute as pc
 
-    there = values.filter(pc.invert(missing(values)))
+    there = values.filter(pc.is_finite(values) if kind is ColumnType.DOUBLE else pc.invert(missing(values)))
     if not len(there):
         return None
     counts = pc.value_counts(there)

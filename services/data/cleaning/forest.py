@@ -13,6 +13,7 @@ _SEED = 8_1_2008
 _FRACTION = 0.01
 _LEARNED_FROM = 100_000  # rows at most
 _LEAF = -1
+_LARGEST = 2.0**1022  # whose distances are doubles
 _EULER = 0.5772156649015329
 
 
@@ -56,12 +57,13 @@ class Forest(Operator[Outliers]):
 
 
 def _inputs(columns: list[Any], middle: list[float]) -> Array:
-    """Doubles, the median for what is missing, and the largest for what is infinite."""
+    """Doubles, the median for what is missing, and very large ones for what is larger than them, or infinite."""
     import numpy as np
     import pyarrow as pa
 
     plain = [values.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy() for values in columns]
-    return np.column_stack([np.nan_to_num(one, nan=at) for one, at in zip(plain, middle, strict=True)])
+    there = [np.nan_to_num(one, nan=at) for one, at in zip(plain, middle, strict=True)]
+    return np.clip(np.column_stack(there), -_LARGEST, _LARGEST)
 
 
 def grown(sample: Array, random: Any) -> Json:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.data.cleaning.kinds import FillMissing, Method
-from services.data.cleaning.operators import Applied, Array, Json, Operator, Rows, column_of, missing, replaced
+from services.data.cleaning.operators import WHOLE, Applied, Array, Json, Operator, Rows, column_of, missing, replaced
 from services.data.schema import ColumnType
 
 _DONORS, _NEIGHBORS = 1_000, 5
@@ -59,7 +59,7 @@ class Modelling(Operator[FillMissing]):
             found = np.zeros(table.num_rows)
             found[empty] = self._predicted(self.state[name], inputs[empty])
             if self.before[name].type is ColumnType.INT64:
-                found = np.clip(np.rint(found), -(2.0**63), 2.0**63 - 1024).astype(np.int64)
+                found = np.clip(np.rint(found), *WHOLE).astype(np.int64)
             table = replaced(table, name, pc.if_else(pa.array(empty), pa.array(found), values))
         return Applied(table)
 

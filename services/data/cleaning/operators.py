@@ -14,6 +14,7 @@ from services.data.schema import Column, ColumnType
 ROW = "__row"  # the column with the number of a row in the version that is read, from 0
 Json = dict[str, Any]
 Array = Any  # of numpy
+WHOLE = (-(2.0**63), 2.0**63 - 1024)  # the doubles between which all are whole numbers of 64 bits
 K = TypeVar("K", bound=Kind)
 
 

@@ -4,7 +4,17 @@ from typing import Any
 
 from services.data.arrow import arrow_type
 from services.data.cleaning.kinds_values import Smooth
-from services.data.cleaning.operators import Applied, Array, Operator, Rows, column_of, missing, replaced, whole_numbers
+from services.data.cleaning.operators import (
+    WHOLE,
+    Applied,
+    Array,
+    Operator,
+    Rows,
+    column_of,
+    missing,
+    replaced,
+    whole_numbers,
+)
 from services.data.schema import Column, ColumnType
 
 _VALUES = 4_000_000  # of windows that are looked at at once
@@ -39,25 +49,23 @@ class Smoothing(Operator[Smooth]):
         import pyarrow as pa
 
         plain = values.cast(pa.float64(), safe=False).to_numpy()
-        result = plain.copy()
+        result = np.full(len(plain), np.nan)  # what stays as it is
         medians = medians_of(plain[places], series, self.kind.window, self.kind.centered)
         result[places] = np.where(np.isnan(plain[places]), np.nan, medians)
         return result
 
     def apply(self, table: Any) -> Applied:
         import numpy as np
-        import pyarrow as pa
         import pyarrow.compute as pc
 
         end = self._at + table.num_rows
         for name in self.names:
             values, found = table.column(name), self._found[name][self._at : end]
             kind = self.before[name].type
+            stays = np.isnan(found)
             if kind is ColumnType.INT64:
-                rounded = pa.array(np.where(np.isnan(found), 0, np.rint(found)).astype(np.int64))
-                new = pc.if_else(_arrow(np.isnan(found)), values, rounded)
-            else:
-                new = pc.if_else(missing(values), values, pa.array(found))
+                found = np.clip(np.rint(np.where(stays, 0, found)), *WHOLE).astype(np.int64)
+            new = pc.if_else(_arrow(stays), values, _arrow(found))
             table = replaced(table, name, new.cast(arrow_type(kind)))
         self._at = end
         return Applied(table)

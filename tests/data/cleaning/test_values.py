@@ -171,6 +171,30 @@ def test_whole_numbers_are_smoothed_to_whole_ones_and_rows_without_order_stay(tm
     assert found.column("v").to_pylist() == [1, 50, 52, None, 2]
 
 
+def test_whole_numbers_that_no_double_holds_stay_where_nothing_is_smoothed(tmp_path: Path) -> None:
+    rows = pa.table({"v": [2**60 + 1, 2**63 - 1, 2**63 - 1], "t": [None, 1, 2]})
+    found, told = clean(tmp_path, rows, Smooth(("v",), 2, "t"))
+    assert found.column("v").to_pylist() == [2**60 + 1, 2**63 - 1024, 2**63 - 1024]
+    assert told["report"][0]["columns"][0]["changed"] == 2
+
+
+@pytest.mark.parametrize("method", ["mean", "median", "mode"])
+def test_only_finite_numbers_are_learned(tmp_path: Path, method: str) -> None:
+    step, rows = FillMissing(("x",), method), {"x": [math.inf, math.inf, 1.0, None]}
+    found, told = clean(tmp_path, rows, step)
+    again, _ = clean(tmp_path, rows, step, learned=told["learned"])
+    large, _ = clean(tmp_path, {"x": [1.5e308, 1.7e308, None]}, step)
+
+    assert found.column("x").to_pylist() == [math.inf, math.inf, 1.0, 1.0] == again.column("x").to_pylist()
+    assert large.column("x").to_pylist()[2] in (None, 1.5e308)
+
+
+def test_a_forest_grows_on_numbers_of_any_size(tmp_path: Path) -> None:
+    rows = {"a": [*map(float, range(50)), math.inf, -math.inf, 1.7e308, -1.7e308]}
+    found, _ = clean(tmp_path, rows, Outliers(("a",), "forest", "quarantine", fraction=0.07), group=20)
+    assert found.column("a").to_pylist() == rows["a"][:50]
+
+
 def predicted(rows: int, seed: int) -> pd.DataFrame:
     """Numbers that depend on two others, some missing."""
     random = np.random.default_rng(seed)
