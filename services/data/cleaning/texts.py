@@ -153,15 +153,25 @@ def _alike(one: str, other: str, most: int) -> bool:
 
 
 def distance(one: str, other: str, most: int) -> int:
-    """Letters that are added, left out, replaced, or swapped with the next; more than `most` is said as most + 1."""
-    before, last = list[int](), list(range(len(other) + 1))
+    """Letters that are added, left out, replaced, or swapped with the next; more than `most` is said as most + 1.
+
+    Only places that are at most so far apart are looked at: place `k` of a line is the letter `row + k - most`.
+    """
+    far, size = most + 1, len(other)
+    if abs(len(one) - size) > most:
+        return far
+    before, last = [far] * (2 * most + 1), [far] * most + [min(column, far) for column in range(most + 1)]
     for row, letter in enumerate(one, 1):
-        line = [row]
-        for column, against in enumerate(other, 1):
-            cost = min(last[column] + 1, line[-1] + 1, last[column - 1] + (letter != against))
-            swapped = row > 1 < column and letter == other[column - 2] and one[row - 2] == against
-            line.append(min(cost, before[column - 2] + 1) if swapped else cost)
+        line = [far] * (2 * most + 1)
+        for k in range(max(0, most - row), min(2 * most, size + most - row) + 1):
+            if (column := row + k - most) == 0:
+                line[k] = row
+                continue
+            cost = last[k] + (letter != other[column - 1])
+            cost = min(cost, line[k - 1] + 1 if k else far, last[k + 1] + 1 if k < 2 * most else far)
+            swapped = row > 1 < column and letter == other[column - 2] and one[row - 2] == other[column - 1]
+            line[k] = min(cost, before[k] + 1) if swapped else cost
         if min(line) > most:
-            return most + 1
+            return far
         before, last = last, line
-    return min(last[-1], most + 1)
+    return min(last[size - len(one) + most], far)

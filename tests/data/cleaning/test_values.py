@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
@@ -140,6 +143,24 @@ def test_a_mapping_comes_first_and_what_was_learned_holds_for_new_rows(tmp_path:
 )  # fmt: skip
 def test_letters_between_two_spellings_are_counted(one: str, other: str, far: int) -> None:
     assert distance(one, other, 2) == far == distance(other, one, 2)
+
+
+@given(st.text("abc", max_size=9), st.text("abc", max_size=9), st.integers(0, 3))
+def test_letters_are_counted_as_a_whole_table_counts_them(one: str, other: str, most: int) -> None:
+    table = {(row, 0): row for row in range(len(one) + 1)} | {(0, column): column for column in range(len(other) + 1)}
+    for row, column in product(range(1, len(one) + 1), range(1, len(other) + 1)):
+        same = one[row - 1] == other[column - 1]
+        cost = min(table[row - 1, column] + 1, table[row, column - 1] + 1, table[row - 1, column - 1] + (not same))
+        if one[:row][-2:] == other[:column][-2:][::-1] and min(row, column) > 1:
+            cost = min(cost, table[row - 2, column - 2] + 1)
+        table[row, column] = cost
+    assert distance(one, other, most) == min(table[len(one), len(other)], most + 1)
+
+
+def test_letters_of_long_texts_are_counted_soon() -> None:
+    text, begin = "a letter " * 2000, time.process_time()
+    assert distance(f"{text}x", f"{text}y", 2) == 1
+    assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize(("window", "centered"), [(3, True), (4, True), (5, False), (2, False)])
