@@ -70,6 +70,6 @@ class RecipesApi:
         return await self._seen(await self._recipes.undelete(call.scope, request.recipe), call)
 
     async def _seen(self, view: RecipeView, call: Call) -> pb.Recipe:
-        """Without what was learned of columns that the caller must not see."""
-        data_sets = (view.recipe.data_set, view.recipe.output)
+        """Without values of columns that the caller must not see; what is hidden is asked only where there are some."""
+        data_sets = (view.recipe.data_set, view.recipe.output) if view.version.tells else ()
         return recipe_to_wire(view, await self._recipes.hidden(call.principal, data_sets))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from services.data.cleaning.kinds_values import Spellings
 from services.data.cleaning.steps import Step
 from services.kit import resources
 from services.kit.errors import Failure
@@ -22,6 +23,11 @@ class RecipeVersion:
     create_time: datetime
     learned: tuple[Json, ...] = ()
     learned_from: int = 0
+
+    @property
+    def tells(self) -> bool:
+        """Whether it holds values of columns: what was learned of them, or spellings of theirs."""
+        return bool(self.learned) or any(isinstance(step.kind, Spellings) and step.kind.mapping for step in self.steps)
 
 
 @dataclass(frozen=True)

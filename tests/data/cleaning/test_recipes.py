@@ -141,6 +141,24 @@ async def test_a_column_that_is_masked_stays_so_and_is_not_got_by_cleaning(home:
     assert gone == hidden
 
 
+async def test_spellings_of_a_masked_column_are_not_shown(home: House, stub: Any, tables: Any) -> None:
+    etag = (await tables.GetDataSet(data.GetDataSetRequest(data_set="raw"))).etag
+    masks = data.MaskColumnsRequest(data_set="raw", columns=["Office"])
+    await tables.MaskColumns(masks, metadata=[("if-match", etag)])
+    mapping = [pb.Spelling(**{"from": "Oslo", "to": "Kristiania"})]
+    await create(home, step(spellings=pb.UnifySpellings(columns=["office"], mapping=mapping)))
+    await create(home, STEPS[0], name="other")
+    blind = home.stub(RecipesStub, "data", "recipes.*")
+    seen, unseen = [
+        [one.steps[0] for one in (await kind.ListRecipes(pb.ListRecipesRequest())).recipes] for kind in (stub, blind)
+    ]
+
+    assert [list(one.spellings.mapping) for one in seen] == [[], mapping]
+    assert [list(one.spellings.mapping) for one in unseen] == [[], []]
+    assert unseen[0] == seen[0] == STEPS[0]
+    assert not (await blind.GetRecipe(pb.GetRecipeRequest(recipe="tidy"))).steps[0].spellings.mapping
+
+
 async def test_a_preview_shows_what_steps_would_do_and_keeps_nothing(stub: Any, tables: Any) -> None:
     shown = await stub.PreviewRecipe(pb.PreviewRecipeRequest(data_set="raw", steps=STEPS))
 
