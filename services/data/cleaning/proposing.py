@@ -222,10 +222,11 @@ def _of_numbers(source: Source, columns: tuple[Column, ...], found: list[Reasone
     if twice := chain.counts()["duplicates"]:
         yield Duplicates(), f"rows that are equal to another in all columns: {twice}"
     gaps, marks = dict[str, int](), {name.lower() for name in chain.columns}
-    for column in chain.columns.values() if tables else ():
+    rows: Any = pa.concat_tables(tables) if tables else None
+    for column in chain.columns.values() if rows else ():
         if column.type not in (ColumnType.INT64, ColumnType.DOUBLE):
             continue
-        values = pa.concat_tables(tables).column(column.name)
+        values = rows.column(column.name)
         if mark_of(column.name).lower() not in marks:
             yield from _far(column.name, finite(values))
         if 0 < (count := int(missing(values).to_numpy(zero_copy_only=False).sum())) <= _GAPS * len(values):
