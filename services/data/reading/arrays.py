@@ -54,21 +54,23 @@ def spreader(steps: Sequence[Path], keep_empty: bool) -> Callable[[Any], list[li
         rows: list[list[Any]] = []
         repeated = 0
 
-        def walk(number: int, element: Any, before: list[Any]) -> None:
+        def add(row: list[Any], before: list[Any]) -> None:
             nonlocal repeated
+            repeated += sum(len(value) for value in before if isinstance(value, str))
+            rows.append(row)
+            _check_size(len(rows), repeated)
+
+        def walk(number: int, element: Any, before: list[Any]) -> None:
             level, row = levels[number], before.copy()
             for place, path in level.values:
                 row[place] = paths.find(element, path)
             if not level.name:
-                repeated += sum(len(value) for value in before if isinstance(value, str))
-                rows.append(row)
-                _check_size(len(rows), repeated)
+                add(row, before)
                 return
             elements = paths.find(element, level.array)
             if elements is None or elements == []:
                 if keep_empty:
-                    rows.append(row)
-                    _check_size(len(rows), repeated)
+                    add(row, before)
                 return
             if not isinstance(elements, list):
                 raise Unfit(f"{level.name} is not an array")

@@ -78,6 +78,16 @@ def test_what_is_no_array_or_gives_too_much_is_refused_with_its_reason(monkeypat
     )
 
 
+def test_texts_around_empty_arrays_repeat_as_far_as_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "REPEATED", 20)
+    said = ("$.t", "$.a[*].b[*]")
+    assert rows({"t": "x" * 10, "a": [{"b": []}, {}]}, *said, keep_empty=True) == [("x" * 10, None)] * 2
+    assert rows({"t": "x" * 11, "a": [{"b": []}, {}]}, *said, keep_empty=True) == (
+        "the texts around the array repeat to more than 4 MiB"
+    )
+    assert rows({"t": "x" * 30, "a": []}, *said, keep_empty=True) == [("x" * 30, None)]
+
+
 def test_a_record_is_refused_whole() -> None:
     number = ready("$.a[*].n", "$.id", c0=ColumnType.INT64)
     good, bad = {"id": "g", "a": [{"n": 1}, {"n": 2}]}, {"id": "b", "a": [{"n": 1}, {"n": "x"}]}
