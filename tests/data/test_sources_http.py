@@ -130,6 +130,25 @@ async def test_only_records_above_the_last_are_taken_and_asked_for(tenant: Tenan
     assert await read(tenant) == [3, 2, 1, 5, 4, 6]
 
 
+async def test_each_page_is_asked_for_with_the_value_that_the_first_was(tenant: Tenant, web: Endpoints) -> None:
+    there = [1, 2, 3]
+
+    def answer(asked: dict[str, str], headers: dict[str, str]) -> Answer:
+        found = [number for number in there if number > int(asked.get("after", 0))]
+        page = int(asked.get("page", 0))
+        following = page + 1 if len(found) > 2 * page + 2 else None
+        return 200, {}, orjson.dumps({"items": records(*found[2 * page : 2 * page + 2]), "next": following})
+
+    web.answers["/a"] = answer
+    paged = {"records_path": "$.items", "next_path": "$.next", "next_parameter": "page"}
+    await tenant.rule("a", web.files("/a", **paged, since_path="$.n", since_parameter="after"), RULE)
+    assert await read(tenant) == [1, 2, 3]
+    there += [4, 5, 6]
+    web.asked.clear()
+    assert await read(tenant) == [1, 2, 3, 4, 5, 6]
+    assert [path for path, _ in web.asked] == ["/a?after=3", "/a?after=3&page=1"]
+
+
 async def test_a_secret_is_sent_in_its_header_stored_encrypted_and_shown_nowhere(
     tenant: Tenant, web: Endpoints, home: Path
 ) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -95,7 +96,8 @@ class HttpFiles:
             if not isinstance(word, str | int) or isinstance(word, bool) or word == "":
                 return ""
             if source.next_parameter:
-                return self._endpoint.at({source.next_parameter: str(word)})
+                # Behind the page that was asked for: what said from which value on is said again.
+                return replace(self._endpoint, target=target).at({source.next_parameter: str(word)})
             link = str(word)
         if not link:
             return ""
