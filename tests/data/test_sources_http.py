@@ -71,6 +71,17 @@ async def test_what_an_endpoint_answers_is_asked_for_conditionally_and_read_on(t
     assert "127.0.0.1/a.csv is another file than before and was read from its start" in done.message
 
 
+async def test_a_mark_that_is_no_header_is_not_sent_back(tenant: Tenant, web: Endpoints) -> None:
+    def answer(asked: dict[str, str], headers: dict[str, str]) -> Answer:
+        return 200, {"etag": '"\xe9"', "last-modified": "x" * 300}, b"n\n1\n2"
+
+    web.answers["/a.csv"] = answer
+    await tenant.rule("a", web.files("/a.csv", "CSV"), CSV)
+    assert await read(tenant) == [1, 2]
+    assert (await tenant.extract("a")).records_read == 0
+    assert not {"if-none-match", "if-modified-since"} & web.asked[-1][1].keys()
+
+
 async def test_an_array_goes_on_and_an_object_is_a_record_when_it_changes(tenant: Tenant, web: Endpoints) -> None:
     web.answers |= {"/list": orjson.dumps(records(1, 2)), "/now": b'{"n": 1}', "/": b'{"n": 5}\n{"n": 6}'}
     await tenant.rule("a", web.files("/list?x=1"), RULE)

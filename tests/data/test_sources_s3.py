@@ -204,6 +204,14 @@ async def test_the_secret_is_stored_encrypted_and_shown_nowhere(tenant: Tenant, 
     assert all(f"AWS4-HMAC-SHA256 Credential={ACCESS}/" in found for found in bucket.authorizations)
 
 
+async def test_a_mark_that_is_no_header_is_not_sent_back(tenant: Tenant, bucket: Bucket) -> None:
+    bucket.objects["a.csv"] = rows(1, 3)
+    await tenant.rule("days", bucket.files("*.csv"), RULE)
+    one = "<Contents><Key>a.csv</Key><Size>8</Size><ETag>&quot;\xe9&quot;</ETag></Contents>"
+    bucket.faults = [said(200, f"<ListBucketResult>{one}</ListBucketResult>".encode())]
+    assert await numbers(tenant) == [1, 2, 3]
+
+
 async def test_a_secret_is_for_one_server_and_one_key(tenant: Tenant, bucket: Bucket) -> None:
     bucket.objects["a.csv"] = rows(1, 3)
     await tenant.rule("days", bucket.files("*.csv"), RULE)

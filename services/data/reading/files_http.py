@@ -6,6 +6,7 @@ Its server is not trusted: bytes and pages are bounded, and only its own address
 import contextlib
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from services.kit.egress import Response
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue
 
 _BYTES, _PAGES = 64 * 2**20, 1000
+_SENT_BACK = re.compile(r"[ -~]{1,256}\Z")  # what a server says may be anything, and what it is sent is a header
 _JOINED = (FileFormat.JSON, FileFormat.JSON_LINES)
 
 
@@ -71,7 +73,8 @@ class HttpFiles:
         pages = self._pages(target, self._checked(answer))
         body = self._joined(pages)
         # Of several pages, the first does not tell whether the others are as they were.
-        marks = [answer.headers.get(name, "").replace("\t", "") for name in ("etag", "last-modified")]
+        said_of_it = [answer.headers.get(name, "") for name in ("etag", "last-modified")]
+        marks = [value if _SENT_BACK.match(value) else "" for value in said_of_it]
         kept = marks if len(pages) == 1 and not self._source.since_path else ["", ""]
         return body, "\t".join([*kept, hashlib.sha256(body).hexdigest()])
 

@@ -6,6 +6,7 @@ An object that is replaced while it is read ends the run: a range of the new one
 import contextlib
 import fnmatch
 import io
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue
 _FILES, _SEEN = 10_000, 200_000  # objects that a pattern may name, and look at
 _LIST = 8 * 2**20  # bytes of a page of a list
 _BUFFER = 64 * 1024  # bytes
+_SENT_BACK = re.compile(r'"[!-~]{0,256}"\Z')  # an ETag that can be a header; what a server says may be anything
 _REFUSED = {
     "SignatureDoesNotMatch": "the secret does not fit the access key",
     "InvalidAccessKeyId": "the server does not know the access key",
@@ -104,7 +106,7 @@ class S3Files:
 
     def _range(self, one: Object, begin: int, end: int) -> bytes:
         headers = {"range": f"bytes={begin}-{end - 1}"}
-        if one.mark.startswith('"'):
+        if _SENT_BACK.match(one.mark):
             headers["if-match"] = one.mark
         answer = self._get(f"/{self._bucket.name}/{one.name}", {}, headers, end - begin)
         if answer.status in (404, 412, 416):
