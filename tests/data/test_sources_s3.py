@@ -90,6 +90,17 @@ async def test_objects_are_read_once_those_that_grew_from_there_and_others_from_
     assert [int(row["n"]) for row in await tenant.rows("days")][-1:] == [20]
 
 
+async def test_a_new_object_is_asked_for_as_often_however_many_are_gone(tenant: Tenant, bucket: Bucket) -> None:
+    bucket.objects |= {f"{n}.csv": rows(1000 * n, 1200) for n in range(1, 9)}
+    await tenant.rule("days", bucket.files("*.csv"), RULE)
+    await tenant.extract("days")
+    bucket.objects.clear()
+    bucket.objects["new.csv"] = rows(10_000, 1200)
+    bucket.gets()
+    assert (await tenant.extract("days")).rows_accepted == 1200
+    assert len(bucket.gets()) <= 3  # how it is compressed, how it begins, and its rows
+
+
 async def test_a_pattern_names_objects_over_pages_of_the_list(tenant: Tenant, bucket: Bucket) -> None:
     bucket.page = 2
     bucket.objects |= {f"{town}/a b+%{n}.csv": rows(n, 1) for town in ("bern", "genf") for n in range(1, 6)}

@@ -1,6 +1,7 @@
 """The files of a source, opened: what reads their records, and by what they are known again."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
@@ -103,6 +104,7 @@ def find(source: FilesSource, files: Files, part: Parts, before: Mapping[str, Fi
     """A file as it lies there. One that is as it was `before`, by its path, is not read for that."""
     path = "/".join(part)
 
+    @functools.cache  # a new file is held against each of those that are gone, and may be on a server
     def head(size: int) -> str:
         with files.open(part) as raw:
             return _head(source, _content(source, raw.file, path)[0], size)
