@@ -34,6 +34,11 @@ class Table:
         self._statistics.add(table)
         self.rows += table.num_rows
 
+    def spill(self) -> None:
+        """Writes the rows that wait for more."""
+        if self._writer:
+            self._writer.spill()
+
     def take(self, typed: Typed) -> None:
         """Adds the rows that a rule made."""
         import pyarrow as pa

@@ -17,7 +17,7 @@ from services.data.reading.landed_rows import Rows
 from services.data.reading.samples import Sample, Tried, suggested
 from services.kit.errors import Code, Failure
 
-_PAGE = 8_192  # records that are typed together, whatever files they are in
+_PAGE, _BYTES = 8_192, 8 * 2**20  # records that are typed together, whatever files they are in, and their characters
 _DECODED = 1024  # rows of a file that are decoded at once
 _READ = ("number", "record", "origin", "kind", "reason")
 
@@ -141,8 +141,14 @@ class LandedConnector:
         return row.reason or f"it landed as a {row.kind}, and the source has records of kind {self._kind} now"
 
     def _pages(self, place: Place) -> Iterator[Sequence[_Row]]:
-        rows = self._rows(place)
-        while page := list(islice(rows, _PAGE)):
+        page, size = list[_Row](), 0
+        for row in self._rows(place):
+            page.append(row)
+            size += len(row.record)
+            if len(page) == _PAGE or size >= _BYTES:
+                yield page
+                page, size = [], 0
+        if page:
             yield page
 
     def _rows(self, place: Place) -> Iterator[_Row]:
@@ -151,11 +157,17 @@ class LandedConnector:
         after, upto = self._landed.after, self._landed.upto
         for name in self._landed.files:
             with pq.ParquetFile(place.root / name, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_size=_DECODED, columns=list(_READ), use_threads=False):
+                for batch in _decoded(file):
                     columns = [batch.column(column).to_pylist() for column in _READ]
                     for row in map(_Row._make, zip(*columns, strict=True)):
                         if after < row.number <= upto:
                             yield row
+
+
+def _decoded(file: Any) -> Iterator[Any]:
+    """Group by group: they are as small as their records are large."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(_DECODED, row_groups=[group], columns=list(_READ), use_threads=False)
 
 
 def _put_aside(part: _Part, sink: Sink) -> None:

@@ -18,6 +18,8 @@ from services.data.schema import ColumnType, quoted
 from services.kit.child import Child, Json
 from services.kit.disk import on_disk
 
+_PENDING = 32 * 2**20  # bytes that wait to be written: records may have a megabyte each
+
 
 def main(request: Json, child: Child) -> Json:
     """`{source, name, place, cursor, seconds, after, time, folder}` to files, statistics, and the next cursor."""
@@ -48,6 +50,7 @@ class LandingSink:
         self._table, self._teller, self._kind = Table(Path(request["folder"]), COLUMNS), Teller(child), kind
         self._source, self._time = request["name"], datetime.fromisoformat(request["time"])
         self.number: int = request["after"]
+        self._pending = 0
 
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Keeps records of one part."""
@@ -91,7 +94,12 @@ class LandingSink:
         ]
         schema = arrow_schema(COLUMNS)
         arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-        self._table.write(pa.Table.from_arrays(arrays, schema=schema))
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        self._table.write(table)
+        self._pending += table.nbytes
+        if self._pending > _PENDING:
+            self._table.spill()
+            self._pending = 0
 
     def close(self) -> Json:
         """What was kept."""
