@@ -164,8 +164,8 @@ class Warehouse:
         """Records that landed and where they lie while the context lasts. Raises not_found for a deleted data set."""
         landings = await self._store.between(scope, source, wanted.after, wanted.upto)
         location = await self._data_sets.locate(scope, data_set_of(source))
-        runs = tuple(f"{landing.run}/" for landing in landings)
-        files = tuple(file for file in location.files if file.path.startswith(runs))
+        runs = {landing.run for landing in landings}
+        files = tuple(file for file in location.files if file.path.partition("/")[0] in runs)
         shape = landings[-1].shape if landings else ()
         async with self._data_sets.local(scope, replace(location, files=files)) as here:
             paths = tuple(file.path for file in files)
