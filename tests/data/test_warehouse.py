@@ -320,6 +320,12 @@ async def test_who_does_not_see_a_column_makes_no_copy_of_it(running: House, ten
     )
     assert counts(await replay(tenant, "office")) == (0, 8, 3)
 
+    delete = datasets_pb2.DeleteDataSetRequest(data_set="office")
+    await tenant.stub(DataSetsStub, if_match="*").DeleteDataSet(delete)
+    await is_refused(
+        replay(tenant, "office", "extractions.run", aside=True), Code.FORBIDDEN, "columns of office are masked"
+    )
+
 
 async def test_landed_is_decided_before_the_first_extraction(running: House, tenant: Tenant) -> None:
     await tenant.rule("office", SOURCES["office"], WEIGHED)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services.data.datasets.service import DataSets
+from services.data.datasets.service import UNMASK, DataSets
 from services.data.extractions.domain import Extraction, Origin, Replay, Task
 from services.data.extractions.store import ExtractionStore
 from services.data.reading import select
@@ -19,7 +19,7 @@ from services.data.sources.service import Sources
 from services.data.warehouse.domain import ALL, Wanted, check_wanted
 from services.data.warehouse.service import Warehouse
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
+from services.kit.errors import FailedPrecondition, Forbidden, InvalidValue, Violation
 
 _NAME, _PREFIX = 63, "replayed_"  # characters of a data set's name
 
@@ -95,11 +95,8 @@ class Replays:
 
     async def check_seen(self, principal: Principal, data_set: str) -> None:
         """Rows of another data set have no masks. Raises forbidden for who does not see all columns of the rule's."""
-        try:
-            await self._data_sets.check_seen(principal, data_set)
-        except Failure as failure:
-            if failure.code is not Code.NOT_FOUND:
-                raise
+        if await self._data_sets.hidden_in(principal, (data_set,)):  # also by masks of one that is deleted now
+            raise Forbidden(f"columns of {data_set} are masked: {UNMASK} is not permitted")
 
 
 def check_runs_here(source: Source, compiled: Compiled) -> None:
