@@ -141,6 +141,18 @@ async def test_only_records_above_the_last_are_taken_and_asked_for(tenant: Tenan
     assert await read(tenant) == [3, 2, 1, 5, 4, 6]
 
 
+async def test_records_are_not_held_against_the_largest_of_another_value(tenant: Tenant, web: Endpoints) -> None:
+    there = [{"n": 101, "m": 1}, {"n": 102, "m": 2}]
+    web.answers["/a"] = lambda asked, headers: (200, {}, orjson.dumps(there))
+    await tenant.rule("a", web.files("/a", since_path="$.n"), RULE)
+    assert await read(tenant) == [101, 102]
+    changed = ParseDict({"source": "a", **web.files("/a", since_path="$.m")}, pb.UpdateSourceRequest())
+    await tenant.stub(SourcesStub, if_match="*").UpdateSource(changed)
+    there.append({"n": 7, "m": 3})
+    assert await read(tenant) == [101, 102, 101, 102, 7]
+    assert (await tenant.extract("a")).records_read == 0
+
+
 async def test_each_page_is_asked_for_with_the_value_that_the_first_was(tenant: Tenant, web: Endpoints) -> None:
     there = [1, 2, 3]
 

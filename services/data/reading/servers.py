@@ -21,8 +21,9 @@ def server_of(source: FilesSource) -> Bucket | Endpoint:
 
 
 def identity(source: FilesSource) -> str:
-    """What a cursor belongs to: another bucket or address is read from its start."""
-    return f"sha256:{hashlib.sha256(server_of(source).identity.encode()).hexdigest()}"
+    """What a cursor belongs to: another bucket or address, or another value that grows, is read from its start."""
+    named = server_of(source).identity + (f" {source.since_path}" if source.since_path else "")
+    return f"sha256:{hashlib.sha256(named.encode()).hexdigest()}"
 
 
 def place_of(source: FilesSource) -> Place:
