@@ -120,6 +120,19 @@ async def test_pages_are_followed_by_their_links_a_field_or_a_parameter(tenant: 
         assert (await tenant.extract(name)).records_read == 0
 
 
+async def test_a_sample_is_of_the_first_pages_however_many_there_are(tenant: Tenant, web: Endpoints) -> None:
+    def answer(asked: dict[str, str], headers: dict[str, str]) -> Answer:
+        page = int(asked.get("page", 1))
+        return 200, {"link": f'<?page={page + 1}>; rel="next"'} if page < 12 else {}, orjson.dumps(records(page))
+
+    web.answers["/a"] = answer
+    await tenant.rule("a", web.files("/a"), RULE)
+    assert len(web.asked) == 10
+    shown = await tenant.stub(SourcesStub).PreviewSource(pb.PreviewSourceRequest(source="a"))
+    assert [record["n"] for record in shown.records] == list(range(1, 11))
+    assert await read(tenant) == list(range(1, 13))
+
+
 async def test_only_records_above_the_last_are_taken_and_asked_for(tenant: Tenant, web: Endpoints) -> None:
     """The newest come first, and those before fall out: an array that does not go on."""
     there: list[dict[str, Any]] = [*records(3, 2, 1)]

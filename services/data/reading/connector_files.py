@@ -59,9 +59,9 @@ class FilesConnector:
     def _files(
         self, place: Place, patience: Patience | None = None, cursor: dict[str, Any] | None = None
     ) -> contextlib.AbstractContextManager[Files]:
-        """Where they are; `patience` is for a server that is away."""
+        """Where they are; `patience` is for a server that is away, and nothing behind a cursor is asked for samples."""
         if self._source.remote:
-            return servers.files(self._source, place, patience or Patience(), cursor or {})
+            return servers.files(self._source, place, patience or Patience(), cursor)
         return contextlib.nullcontext(LocalFiles(place))
 
     @property

@@ -35,9 +35,9 @@ def place_of(source: FilesSource) -> Place:
 
 
 def files(
-    source: FilesSource, place: Place, patience: Patience, cursor: dict[str, Any]
+    source: FilesSource, place: Place, patience: Patience, cursor: dict[str, Any] | None
 ) -> contextlib.AbstractContextManager[Files]:
-    """What reads from it."""
+    """What reads from it; without a cursor, for a sample."""
     if source.bucket:
         return files_s3.S3Files(source, place, patience)
     return HttpFiles(source, place, patience, cursor)
