@@ -171,12 +171,14 @@ async def test_a_run_says_that_it_waits_and_goes_on(tenant: Tenant, bucket: Buck
     assert "waiting" not in done.message
 
 
+CUT = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"  # and more behind it, which nobody names
 LIES: list[tuple[list[buckets.Answer], int, str]] = [
     ([buckets.well, buckets.endless], 0, "127.0.0.1 sends more than it was asked for"),
     ([buckets.endless], 0, "127.0.0.1 sends more than it was asked for"),
     ([], 1000, "a.csv has another size than its bucket says"),
     ([buckets.well, said(412, b"")], 0, "a.csv was replaced or removed while it was read"),
     ([buckets.well, said(302, b"")], 0, "127.0.0.1 answers 302 for a.csv"),
+    ([said(200, CUT)], 0, "127.0.0.1 lists a part of shop and does not say how it goes on"),
     ([said(200, b"<html>Welcome</html>")], 0, "it may not be one of S3"),
     ([said(200, b'<!DOCTYPE a [<!ENTITY b "c">]><ListBucketResult/>')], 0, "it may not be one of S3"),
     ([said(404, b"<Error><Code>NoSuchBucket</Code></Error>")], 0, "there is no such bucket"),

@@ -85,8 +85,11 @@ class S3Files:
             page = signing_s3.listed(self._checked(answer, self._bucket.name).body)
             yield from page.objects
             seen += max(len(page.objects), 1)
-            if whole or not page.more or page.more == more:
+            if whole or page.last:
                 return
+            if page.more in ("", more):
+                text = f"{self._remote.host} lists a part of {self._bucket.name} and does not say how it goes on"
+                raise FailedPrecondition(text)
             if seen > _SEEN:
                 raise Failure(Code.LIMIT_EXCEEDED, f"the pattern looks at more than {_SEEN} files: name a prefix")
             more = page.more

@@ -34,9 +34,10 @@ class Object(NamedTuple):
 
 @dataclass(frozen=True)
 class Listed:
-    """One page of a list, and what asks for the next; nothing behind the last."""
+    """One page of a list, whether it is the last, and what asks for the next."""
 
     objects: Sequence[Object]
+    last: bool
     more: str
 
 
@@ -77,8 +78,7 @@ def listed(body: bytes) -> Listed:
         objects = [_object(one, coded) for one in found.iterfind("{*}Contents")]
     except (ElementTree.ParseError, ValueError):
         raise FailedPrecondition("the server answers with no list of objects: it may not be one of S3") from None
-    more = _text(found, "NextContinuationToken") if _text(found, "IsTruncated") == "true" else ""
-    return Listed(objects, more)
+    return Listed(objects, _text(found, "IsTruncated") != "true", _text(found, "NextContinuationToken"))
 
 
 def _object(found: ElementTree.Element, coded: bool) -> Object:

@@ -55,7 +55,7 @@ def test_a_list_is_read_with_its_next_page() -> None:
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
     assert signing_s3.listed(document(said)).objects == [Object("a%20b", 3, "x")]
     found = signing_s3.listed(document(f"<EncodingType>url</EncodingType>{said}{more}"))
-    assert (found.objects, found.more) == ([Object("a b", 3, "x")], "t")
+    assert (found.objects, found.last, found.more) == ([Object("a b", 3, "x")], False, "t")
 
 
 @pytest.mark.parametrize(
