@@ -142,7 +142,7 @@ def _walk(folder: int, steps: Parts, above: Parts, seen: list[int]) -> Iterator[
     for name in _names(folder, steps[0], seen):
         if len(steps) == 1:
             if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                yield (*above, name)
+                yield _said((*above, name))
             continue
         try:
             inner = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
@@ -152,6 +152,16 @@ def _walk(folder: int, steps: Parts, above: Parts, seen: list[int]) -> Iterator[
             yield from _walk(inner, steps[1:], (*above, name), seen)
         finally:
             os.close(inner)
+
+
+def _said(found: Parts) -> Parts:
+    """Raises invalid_value for a path that is no text, as rows and cursors have to name it."""
+    try:
+        "/".join(found).encode()
+    except UnicodeEncodeError:
+        text = ascii("/".join(found))[:200]
+        raise InvalidValue(f"the pattern names {text}, which is not UTF-8: rename it") from None
+    return found
 
 
 def _names(folder: int, step: str, seen: list[int]) -> list[str]:

@@ -47,6 +47,13 @@ def test_a_path_lies_below_a_root(text: str, steps: tuple[str, ...]) -> None:
     assert folders.place([ROOT, Path("/other")], text) == Place(ROOT, steps)
 
 
+def test_a_file_whose_name_is_no_text_is_said_and_not_passed_over(root: Path) -> None:
+    (root / os.fsdecode(b"caf\xe9.csv")).write_text("x")
+    assert names(root, "*.txt") == ["notes.txt"]
+    with pytest.raises(Failure, match=r"the pattern names 'caf.*', which is not UTF-8: rename it"):
+        names(root, "*.csv")
+
+
 def test_a_path_below_a_second_root_is_found() -> None:
     assert folders.place([ROOT, Path("/other")], "/other/a") == Place(Path("/other"), ("a",))
 
