@@ -3,6 +3,7 @@
 For children.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -33,7 +34,7 @@ class Applied:
     duplicates: Array | None = None
 
 
-class Operator(Generic[K]):
+class Operator(ABC, Generic[K]):
     """A step at work."""
 
     learns: bool = False
@@ -54,9 +55,9 @@ class Operator(Generic[K]):
     def look(self, rows: Rows) -> None:
         """Looks at all rows, for what is not kept."""
 
+    @abstractmethod
     def apply(self, table: Any) -> Applied:
         """A batch after the step; batches come in their order."""
-        raise NotImplementedError
 
     def shown(self) -> list[dict[str, str]]:
         """What it has learned, in words: column, name, value."""
