@@ -84,6 +84,13 @@ class _SeriesStatisticEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Serie
     """What repeats: of the period `season`, or of all."""
     SERIES_STATISTIC_REMAINDER: _SeriesStatistic.ValueType  # 13
     """How far the last row was from its forecast."""
+    SERIES_STATISTIC_DTW_DISTANCE: _SeriesStatistic.ValueType  # 14
+    """How far the last `rows` values are from the nearest of the `templates`, by dynamic time warping: the square root of the
+    least sum of squared differences over all warping paths. NULL before there are `rows`, and where fewer than half of the
+    values are there. It has no window.
+    """
+    SERIES_STATISTIC_DTW_NEAREST: _SeriesStatistic.ValueType  # 15
+    """The name of that template; of equally near ones the first."""
 
 class SeriesStatistic(_SeriesStatistic, metaclass=_SeriesStatisticEnumTypeWrapper):
     """What of the values in a window. A number is missing when it is NULL, NaN or infinite, and is left out. A window without
@@ -117,7 +124,41 @@ SERIES_STATISTIC_SEASON: SeriesStatistic.ValueType  # 12
 """What repeats: of the period `season`, or of all."""
 SERIES_STATISTIC_REMAINDER: SeriesStatistic.ValueType  # 13
 """How far the last row was from its forecast."""
+SERIES_STATISTIC_DTW_DISTANCE: SeriesStatistic.ValueType  # 14
+"""How far the last `rows` values are from the nearest of the `templates`, by dynamic time warping: the square root of the
+least sum of squared differences over all warping paths. NULL before there are `rows`, and where fewer than half of the
+values are there. It has no window.
+"""
+SERIES_STATISTIC_DTW_NEAREST: SeriesStatistic.ValueType  # 15
+"""The name of that template; of equally near ones the first."""
 Global___SeriesStatistic: _TypeAlias = SeriesStatistic  # noqa: Y015
+
+@_typing.final
+class SeriesTemplate(_message.Message):
+    """A series that others are compared with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """From 2 to 1,000 finite numbers."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesTemplate: _TypeAlias = SeriesTemplate  # noqa: Y015
 
 @_typing.final
 class SeriesFeature(_message.Message):
@@ -135,6 +176,9 @@ class SeriesFeature(_message.Message):
     BACK_FIELD_NUMBER: _builtins.int
     PERIODS_FIELD_NUMBER: _builtins.int
     SEASON_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    SCALED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the new column."""
     statistic: Global___SeriesStatistic.ValueType
@@ -144,18 +188,30 @@ class SeriesFeature(_message.Message):
     seconds: _builtins.float
     """Length of a sliding or tumbling window; the longest that a session counts."""
     rows: _builtins.int
-    """For SERIES_WINDOW_ROWS and SERIES_STATISTIC_LAG: 1 to 100,000; for components 4 to 5,000."""
+    """For SERIES_WINDOW_ROWS and SERIES_STATISTIC_LAG: 1 to 100,000; for components 4 to 5,000; for dynamic time warping 2 to
+    1,000, and times the values of all templates at most 200,000.
+    """
     gap_seconds: _builtins.float
     """For SERIES_WINDOW_SESSION."""
     back: _builtins.int
     """For SERIES_WINDOW_TUMBLING: how many whole windows earlier; 0 for the one of the row, as far as it is over."""
     season: _builtins.int
     """For SERIES_STATISTIC_SEASON: one of the periods; all of them if unset."""
+    band: _builtins.int
+    """For dynamic time warping: how many places apart values may be matched, beyond what the lengths differ by (the band of
+    Sakoe and Chiba); any if unset.
+    """
+    scaled: _builtins.bool
+    """For dynamic time warping: whether series and templates are brought to mean 0 and deviation 1 before."""
     @_builtins.property
     def periods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For components: lengths of the periods in rows, at most half of `rows`; proposed for each fit by its autocorrelation
         if there are none, up to a third of `rows`.
         """
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesTemplate]:
+        """For dynamic time warping; all of a series set have at most 10,000 values together."""
 
     def __init__(
         self,
@@ -170,12 +226,17 @@ class SeriesFeature(_message.Message):
         back: _builtins.int = ...,
         periods: _abc.Iterable[_builtins.int] | None = ...,
         season: _builtins.int = ...,
+        templates: _abc.Iterable[Global___SeriesTemplate] | None = ...,
+        band: _builtins.int = ...,
+        scaled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "back",
         b"back",
+        "band",
+        b"band",
         "column",
         b"column",
         "gap_seconds",
@@ -186,12 +247,16 @@ class SeriesFeature(_message.Message):
         b"periods",
         "rows",
         b"rows",
+        "scaled",
+        b"scaled",
         "season",
         b"season",
         "seconds",
         b"seconds",
         "statistic",
         b"statistic",
+        "templates",
+        b"templates",
         "window",
         b"window",
     ]  # noqa: Y015

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.data.series import warping
 from services.data.series.components import Fits
 from services.data.series.feature import MOST_WINDOW_ROWS, Feature, Statistic
 from services.data.series.sums import Ranges, Tree, add, least, moments, most
@@ -173,6 +174,10 @@ def _component(values: Values, rows: Array, low: Array, high: Array, feature: Fe
     return values.fits.features(feature, rows, high)
 
 
+def _warped(values: Values, rows: Array, low: Array, high: Array, feature: Feature) -> Any:
+    return warping.features(feature, values.fits.numbers, low, high)
+
+
 def _distinct(values: Values, rows: Array, low: Array, high: Array, feature: Feature) -> Any:
     """Windows move forward only, so each row comes and goes once."""
     codes, held = values.codes.tolist(), dict[int, int]()
@@ -208,4 +213,6 @@ _STATISTICS: dict[Statistic, Callable[[Values, Array, Array, Array, Feature], An
     Statistic.TREND: _component,
     Statistic.SEASON: _component,
     Statistic.REMAINDER: _component,
+    Statistic.DTW_DISTANCE: _warped,
+    Statistic.DTW_NEAREST: _warped,
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.data.schema import Column, ColumnType
-from services.data.series.feature import NUMBERS, OF_ANY, Feature, violations
+from services.data.series.feature import MOST_VALUES, NUMBERS, OF_ANY, Feature, violations
 from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 from services.kit.resources import changed
 
@@ -101,6 +101,8 @@ def _violations(made: SeriesSet) -> Iterator[Violation]:
             yield Violation(f"{at}/name", "must not begin with two underscores")
         taken.add(feature.name.lower())
         yield from violations(feature, at)
+    if sum(len(template.values) for feature in made.features for template in feature.templates) > MOST_VALUES:
+        yield Violation("/features", f"their templates must have at most {MOST_VALUES} values together")
 
 
 @dataclass(frozen=True)

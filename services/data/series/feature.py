@@ -13,6 +13,10 @@ MOST_WINDOW_ROWS = 100_000  # of one key that windows may reach back over
 LONGEST = 3_155_760_000.0  # seconds: a hundred years
 SHORTEST = 1e-6  # seconds: what times are exact to
 MOST_FITTED, LEAST_FITTED = 5_000, 4  # rows that components are fitted on
+MOST_WARPED = 1_000  # values of a series or template that are compared by dynamic time warping
+MOST_CELLS = 200_000  # pairs of values that are compared for one row
+MOST_VALUES = 10_000  # of all templates of a series set
+LARGEST = 1e100  # of a template
 STRIDES = 8  # fits while as many rows pass as one is made of
 MOST_BACK = 1000  # whole windows that a tumbling one may lie back
 
@@ -44,13 +48,24 @@ class Statistic(StrEnum):
     TREND = "trend"
     SEASON = "season"
     REMAINDER = "remainder"
+    DTW_DISTANCE = "dtw_distance"
+    DTW_NEAREST = "dtw_nearest"
 
 
 OF_ANY = (Statistic.COUNT, Statistic.FIRST, Statistic.LAST, Statistic.DISTINCT, Statistic.LAG)
 COMPONENTS = (Statistic.TREND, Statistic.SEASON, Statistic.REMAINDER)
 # Those that reach back over a number of rows, and have no window.
-_OF_ROWS = (Statistic.LAG, *COMPONENTS)
+WARPED = (Statistic.DTW_DISTANCE, Statistic.DTW_NEAREST)
+_OF_ROWS = (Statistic.LAG, *COMPONENTS, *WARPED)
 _SAME_TYPE = (Statistic.FIRST, Statistic.LAST, Statistic.LAG)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A series that others are compared with."""
+
+    name: str
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,9 @@ class Feature:
     back: int = 0
     periods: tuple[int, ...] = ()
     season: int = 0
+    templates: tuple[Template, ...] = ()
+    band: int = 0
+    scaled: bool = False
 
     @property
     def stride(self) -> int:
@@ -80,6 +98,8 @@ class Feature:
 
     def type_of(self, column: ColumnType | None) -> ColumnType:
         """The type of the column that is added, for one over a column of that type."""
+        if self.statistic is Statistic.DTW_NEAREST:
+            return ColumnType.STRING
         if self.statistic not in _SAME_TYPE or column is None:
             return ColumnType.DOUBLE
         return ColumnType.STRING if column is ColumnType.STRING else ColumnType.DOUBLE
@@ -89,6 +109,10 @@ def violations(feature: Feature, at: str) -> Iterator[Violation]:
     """The rules that a feature breaks, whatever its column holds; `at` is its place in the request."""
     if not feature.column and feature.statistic is not Statistic.COUNT:
         yield Violation(f"{at}/column", "must be set: only rows can be counted without one")
+    if feature.statistic in WARPED:
+        yield from _templates(feature, at)
+    elif feature.templates or feature.band or feature.scaled:
+        yield Violation(f"{at}/templates", "must not be set, nor band and scaled, but for dtw_distance and dtw_nearest")
     if feature.statistic not in COMPONENTS and feature.periods:
         yield Violation(f"{at}/periods", "must not be set but for trend, season and remainder")
     if feature.season and (feature.statistic is not Statistic.SEASON or feature.season not in feature.periods):
@@ -115,6 +139,23 @@ def violations(feature: Feature, at: str) -> Iterator[Violation]:
         yield Violation(f"{at}/back", f"must be 0 to {MOST_BACK}")
 
 
+def _templates(feature: Feature, at: str) -> Iterator[Violation]:
+    if not feature.templates:
+        yield Violation(f"{at}/templates", "must be set")
+    if not 0 <= feature.band <= MOST_WARPED:
+        yield Violation(f"{at}/band", f"must be 0 to {MOST_WARPED}")
+    names = [template.name for template in feature.templates]
+    for index, template in enumerate(feature.templates):
+        if template.name in names[:index]:
+            yield Violation(f"{at}/templates/{index}/name", "is there twice")
+        if not 2 <= len(template.values) <= MOST_WARPED:
+            yield Violation(f"{at}/templates/{index}/values", f"must be 2 to {MOST_WARPED} numbers")
+        if not all(abs(value) <= LARGEST for value in template.values):
+            yield Violation(f"{at}/templates/{index}/values", f"must be numbers from -{LARGEST:g} to {LARGEST:g}")
+    if feature.rows * sum(len(template.values) for template in feature.templates) > MOST_CELLS:
+        yield Violation(f"{at}/templates", f"rows times the values of all templates must be at most {MOST_CELLS}")
+
+
 def _rows(feature: Feature, at: str) -> Iterator[Violation]:
     if feature.statistic in COMPONENTS:
         if not LEAST_FITTED <= feature.rows <= MOST_FITTED:
@@ -124,6 +165,9 @@ def _rows(feature: Feature, at: str) -> Iterator[Violation]:
                 yield Violation(f"{at}/periods/{index}", "must be from 2 to half of the rows")
             elif period in feature.periods[:index]:
                 yield Violation(f"{at}/periods/{index}", "is there twice")
+    elif feature.statistic in WARPED:
+        if not 2 <= feature.rows <= MOST_WARPED:
+            yield Violation(f"{at}/rows", f"must be 2 to {MOST_WARPED}")
     elif not 1 <= feature.rows <= MOST_WINDOW_ROWS:
         yield Violation(f"{at}/rows", f"must be 1 to {MOST_WINDOW_ROWS}")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aimass.v1 import series_pb2 as pb
 from services.data.series.domain import SeriesSet, SeriesSetVersion
-from services.data.series.feature import Feature, Statistic, Window
+from services.data.series.feature import Feature, Statistic, Template, Window
 from services.data.wire import fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
@@ -18,8 +18,9 @@ def features_from_wire(features: Iterable[pb.SeriesFeature]) -> tuple[Feature, .
 def _feature(feature: pb.SeriesFeature, at: str) -> Feature:
     try:
         fields = plain(feature)
+        templates = tuple(Template(template.name, tuple(template.values)) for template in feature.templates)
         words = {"statistic": Statistic(fields["statistic"]), "window": Window(fields["window"])}
-        return Feature(**fields | words | {"periods": tuple(feature.periods)})
+        return Feature(**fields | words | {"periods": tuple(feature.periods), "templates": templates})
     except InvalidValue as failure:
         text = f"{at[1:].replace('/', '.')}: {failure.detail}"
         raise InvalidValue(text, [Violation(at, failure.detail)]) from None
@@ -27,7 +28,8 @@ def _feature(feature: pb.SeriesFeature, at: str) -> Feature:
 
 def feature_to_wire(feature: Feature) -> pb.SeriesFeature:
     """One feature."""
-    return pb.SeriesFeature(**fields_of(feature, pb.SeriesFeature.DESCRIPTOR))
+    templates = [pb.SeriesTemplate(name=template.name, values=template.values) for template in feature.templates]
+    return pb.SeriesFeature(**fields_of(feature, pb.SeriesFeature.DESCRIPTOR) | {"templates": templates})
 
 
 def series_set_to_wire(found: SeriesSet) -> pb.SeriesSet:

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 
 from services.data.series import decomposition
-from services.data.series.feature import COMPONENTS, Feature, Statistic, Window
+from services.data.series.feature import COMPONENTS, WARPED, Feature, Statistic, Template, Window
 
 DAY = 86_400.0
+TEMPLATES = (
+    Template("up", (0.0, 1.0, 2.0)),
+    Template("down", (3.0, 2.0, 2.0, 1.0, -1.0)),
+    Template("flat", (1.0, 1.0)),
+)
 # One of each window and statistic, with sizes that the rows of the tests fill and empty.
 FEATURES = (
     Feature("rows_before", Statistic.COUNT, "", Window.SLIDING, seconds=10),
@@ -29,6 +34,8 @@ FEATURES = (
     Feature("trend", Statistic.TREND, "x", rows=9, periods=(2,)),
     Feature("season", Statistic.SEASON, "x", rows=16, periods=(2, 3), season=3),
     Feature("seasons", Statistic.SEASON, "x", rows=8),
+    Feature("far", Statistic.DTW_DISTANCE, "x", rows=4, templates=TEMPLATES),
+    Feature("near", Statistic.DTW_NEAREST, "x", rows=5, templates=TEMPLATES, band=1, scaled=True),
     Feature("remainder", Statistic.REMAINDER, "x", rows=9, periods=(2,)),
 )
 Row = dict[str, Any]
@@ -41,6 +48,8 @@ def features(feature: Feature, rows: Sequence[Row], now: float) -> Any:
         return _known(before[-feature.rows][feature.column]) if len(before) >= feature.rows else None
     if feature.statistic in COMPONENTS:
         return _known(_component(feature, [_known(row[feature.column]) for row in before]))
+    if feature.statistic in WARPED:
+        return _nearest(feature, [_known(row[feature.column]) for row in before[-feature.rows :]])
     window = _window(feature, before, now)
     if not feature.column:
         return float(len(window))
@@ -57,6 +66,47 @@ def _component(feature: Feature, values: Sequence[Any]) -> Any:
     if parts is None or feature.statistic is Statistic.TREND:
         return parts and parts[0]
     return parts[1][feature.season] if feature.season else math.fsum(parts[1].values())
+
+
+def _nearest(feature: Feature, values: Sequence[Any]) -> Any:
+    """The least distance, or the names of the nearest: rounding decides between those that are equally near."""
+    series = np.array([math.nan if value is None else value for value in values], float)
+    if len(series) < feature.rows or np.isnan(series).sum() > feature.rows / 2:
+        return None
+    series = _scaled(feature, decomposition.filled(series))
+    far = {
+        template.name: warped(series, _scaled(feature, np.array(template.values)), feature.band)
+        for template in feature.templates
+    }
+    least = min(far.values())
+    if not math.isfinite(least):
+        return None
+    if feature.statistic is Statistic.DTW_DISTANCE:
+        return least
+    return frozenset(name for name, distance in far.items() if distance <= least + 1e-3)
+
+
+def _scaled(feature: Feature, values: Any) -> Any:
+    """A constant is 0, also where rounding leaves it a deviation."""
+    largest = np.abs(values).max()
+    if not feature.scaled or not largest:
+        return values
+    values = values / largest
+    return (values - np.mean(values)) / np.std(values) if np.std(values) > 1e-12 else 0 * values
+
+
+def warped(series: Any, template: Any, band: int) -> float:
+    """The table of dynamic time warping, filled cell by cell."""
+    n, m = len(series), len(template)
+    table = [[math.inf] * (m + 1) for _ in range(n + 1)]
+    table[0][0] = 0.0
+    for i in range(n):
+        for j in range(m):
+            if band and not -(band + max(n - m, 0)) <= j - i <= band + max(m - n, 0):
+                continue
+            apart = float(series[i]) - float(template[j])
+            table[i + 1][j + 1] = apart * apart + min(table[i][j], table[i][j + 1], table[i + 1][j])
+    return math.sqrt(table[n][m])
 
 
 def _ahead(feature: Feature, values: Sequence[Any]) -> tuple[float, dict[int, float]] | None:

@@ -19,6 +19,7 @@ from services.data.series import online, state
 from services.data.series.keys import text_of
 from services.kit.auth import Scope
 from services.kit.errors import Code
+from tests.data.series import plain
 from tests.support.house import House, house, until
 from tests.support.refused import refused
 from tests.support.tables import add_version
@@ -200,6 +201,26 @@ async def test_components_are_forecast_for_each_row_and_for_the_next(running: Ho
     assert ahead["season"] == pytest.approx(-4, abs=0.2)
 
 
+async def test_the_last_values_are_compared_with_templates(running: House) -> None:
+    """A rise comes late and twice as high: the band must let it be warped, scaling takes its height."""
+    values = [5.0, 5.0, 5.0, 5.0, 7.0, 9.0, 5.0, 5.0, 3.0, 1.0]
+    await add_version(running, "shaped", table(*(("a", n, value, None) for n, value in enumerate(values))))
+    said = [
+        warped(name="near", statistic=pb.SERIES_STATISTIC_DTW_NEAREST, band=2, scaled=True),
+        warped(name="far", band=2, scaled=True),
+        warped(name="plain"),
+    ]
+    made = await create(running, "shapes", data_set="shaped", features=said)
+    assert list(made.features) == said
+    await run(running, "shapes")
+    found = await rows_of(running, "shapes-out")
+
+    assert [row["near"] for row in found] == [None] * 4 + ["rise", "rise", "rise", "fall", "fall", "fall"]
+    assert all((row["far"] is None) == (row["near"] is None) for row in found)
+    assert found[6]["far"] == pytest.approx(0, abs=1e-9), "5, 5, 7, 9 is the template, scaled"
+    assert found[6]["plain"] == pytest.approx(plain.warped([5, 5, 7, 9], [0, 0, 1, 2], 0))
+
+
 async def test_few_rows_none_and_no_key(running: House) -> None:
     await add_version(running, "small", table().slice(0, 0))
     await create(running, "few", data_set="small", keys=[])
@@ -217,6 +238,19 @@ def feature(**values: Any) -> pb.SeriesFeature:
 def component(**values: Any) -> pb.SeriesFeature:
     said = {"statistic": pb.SERIES_STATISTIC_SEASON, "window": 0, "seconds": 0.0, "rows": 12}
     return feature(**said | values)
+
+
+RISE = pb.SeriesTemplate(name="rise", values=[0, 0, 1, 2])
+FALL = pb.SeriesTemplate(name="fall", values=[2, 2, 1, 0])
+
+
+def warped(**values: Any) -> pb.SeriesFeature:
+    said = {"statistic": pb.SERIES_STATISTIC_DTW_DISTANCE, "window": 0, "seconds": 0.0, "rows": 4}
+    return feature(**said | {"templates": [RISE, FALL]} | values)
+
+
+def template(values: list[float]) -> list[pb.SeriesTemplate]:
+    return [pb.SeriesTemplate(name="t", values=values)]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +277,19 @@ def component(**values: Any) -> pb.SeriesFeature:
         ({"features": [component(periods=[2, 3, 4, 5])]}, "/features/0/periods"),
         ({"features": [component(periods=[3], season=4)]}, "/features/0/season"),
         ({"features": [component(window=SLIDING)]}, "/features/0/window"),
+        ({"features": [feature(templates=[RISE])]}, "/features/0/templates"),
+        ({"features": [feature(band=1)]}, "/features/0/templates"),
+        ({"features": [warped(templates=[])]}, "/features/0/templates"),
+        ({"features": [warped(templates=[RISE] * 2)]}, "/features/0/templates/1/name"),
+        ({"features": [warped(templates=template([1]))]}, "/features/0/templates/0/values"),
+        ({"features": [warped(templates=template([0.0] * 1001))]}, "/features/0/templates/0/values"),
+        ({"features": [warped(templates=template([0.0, float("nan")]))]}, "/features/0/templates/0/values"),
+        ({"features": [warped(templates=template([0.0, 1e101]))]}, "/features/0/templates/0/values"),
+        ({"features": [warped(rows=1000, templates=template([0.0] * 201))]}, "/features/0/templates"),
+        ({"features": [warped(name=f"{n}", templates=template([0.0] * 1000)) for n in range(11)]}, "/features"),
+        ({"features": [warped(rows=1)]}, "/features/0/rows"),
+        ({"features": [warped(band=-1)]}, "/features/0/band"),
+        ({"features": [warped(window=SLIDING)]}, "/features/0/window"),
         ({"keys": ["plane", "plane"]}, "/keys/1"),
         ({"keys": ["at"]}, "/keys/0"),
         ({"output_data_set": "flights"}, "/output_data_set"),
