@@ -213,14 +213,15 @@ async def test_a_fitting_that_has_ended_cannot_be_cancelled_or_ended_again(home:
     database = home.runtime.apps["data"].database
     assert database
     store = Store(database)
-    await store.give_up(SCOPE, fit, Failure(Code.INTERNAL, "late"))
+    await store.fittings.give_up(SCOPE, fit.operation, Failure(Code.INTERNAL, "late"))
 
-    await store.finish(
-        SCOPE, fit, Fitted(1, (), "sha256:0", 1), now, lambda connection, after, version: pb.FeatureSet()
-    )
+    with pytest.raises(Failure, match="the fitting has ended"):
+        await store.finish(
+            SCOPE, fit, Fitted(1, (), "sha256:0", 1), now, lambda connection, after, version: pb.FeatureSet()
+        )
     assert cancelled.state == opb.OPERATION_STATE_SUCCEEDED
     assert await stub(home).GetFeatureSet(pb.GetFeatureSetRequest(feature_set="busy")) == found
-    assert await store.unfinished() == []
+    assert await store.fittings.unfinished() == []
 
 
 async def test_no_scratch_is_left_behind(home: House) -> None:

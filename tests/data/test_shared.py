@@ -136,15 +136,15 @@ async def _ended_as(operations: Any, operation: str, state: Any) -> bool:
 
 async def test_a_fitting_is_ended_by_nobody_who_stood_still_too_long(running: House, fitting: str) -> None:
     store: Store = features(running)._store
-    ((scope, fit),) = await store.unfinished()
+    ((scope, fit),) = await store.fittings.unfinished()
 
     def never(*_: object) -> NoReturn:
         raise AssertionError("nothing happens for who is too late")
 
     late = store.finish(scope, fit, Fitted(1, (), "sha256:0", 1), running.runtime.now(), never)
-    for end in (store.give_up(scope, fit, Internal("the child failed")), late):
+    for end in (store.fittings.give_up(scope, fit.operation, Internal("the child failed")), late):
         with pytest.raises(Failure) as caught:
             await end
         assert caught.value.code is Code.FENCE_STALE
 
-    assert await store.unfinished() == [(scope, fit)]
+    assert await store.fittings.unfinished() == [(scope, fit)]

@@ -58,7 +58,7 @@ class FeatureJoins:
         ]
         made = Join("", output, data_set, version.version, version.columns, event_time, tuple(views), self._now())
         domain.check_output(made)
-        operation = await self._store.begin(scope, lambda name: replace(made, operation=name), output, once, budget)
+        operation = await self._store.begin(scope, output, lambda name: replace(made, operation=name), once, budget)
         self._runner.begin(scope, replace(made, operation=operation.operation))
         return operation
 

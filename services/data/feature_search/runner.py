@@ -48,7 +48,7 @@ class SearchRunner(LeasedWork[Search]):
             files = [str(Path(location.uri) / file.path) for file in location.files]
             request = {**_SEARCH.dump_python(work, mode="json"), "files": files, "cpu_seconds": seconds}
             result = await self._metering.run(scope, work.operation, _WORK, request, self._limits, tell)
-        await self._store.end(scope, work, found_to_wire(work, _FOUND.validate_python(result)))
+        await self._store.finish(scope, work.operation, found_to_wire(work, _FOUND.validate_python(result)))
 
     async def _give_up(self, scope: Scope, work: Search, failure: Failure | None) -> None:
-        await self._store.end(scope, work, None, failure)
+        await self._store.give_up(scope, work.operation, failure)

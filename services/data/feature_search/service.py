@@ -5,7 +5,7 @@ from datetime import datetime
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
-from services.data.feature_search.domain import Search, Wanted, read_columns
+from services.data.feature_search.domain import DEFAULT_SECONDS, Search, Wanted, read_columns
 from services.data.feature_search.runner import SearchRunner
 from services.data.feature_search.store import SearchStore
 from services.data.metering.domain import CpuBudget
@@ -38,6 +38,7 @@ class FeatureSearches:
         def search(operation: str) -> Search:
             return Search(operation, wanted, location.version.version, columns, self._now())
 
+        budget = budget._replace(cpu_seconds=budget.cpu_seconds or DEFAULT_SECONDS)
         operation = await self._store.begin(scope, wanted.data_set, search, once, budget)
         self._runner.begin(scope, search(operation.operation))
         return operation

@@ -55,10 +55,10 @@ class Materialiser(LeasedWork[Run]):
         self._covers, self._blobs, self._limits = covers, blobs, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
-        return await self._store.unfinished()
+        return await self._store.runs.unfinished()
 
     async def _give_up(self, scope: Scope, work: Run, failure: Failure | None) -> None:
-        await self._store.give_up(scope, work, failure)
+        await self._store.runs.give_up(scope, work.operation, failure)
 
     async def _do(self, scope: Scope, work: Run) -> None:
         cover = await self._covers.of(Place(scope, work.feature_view, work.version))

@@ -36,7 +36,7 @@ class FeatureViews:
         await self._store.recall(once)
         first = await self._version(scope, name, definition)
         view = FeatureView(name, description, 1, 0, 1, first.create_time, first.create_time)
-        return await self._store.create(scope, view, first, once)
+        return await self._store.begin_with(scope, view, first, once)
 
     async def extend(self, scope: Scope, name: str, definition: Definition, once: Once | None) -> ViewVersion:
         """Adds the next version. Raises not_found, invalid_value, failed_precondition."""

@@ -49,13 +49,13 @@ class FittingRunner(LeasedWork[Fit]):
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Fit]]:
-        return await self._store.unfinished()
+        return await self._store.fittings.unfinished()
 
     async def _do(self, scope: Scope, fit: Fit) -> None:
         await self._finish(scope, fit, await self._work(scope, fit))
 
     async def _give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
-        await self._store.give_up(scope, fit, failure)
+        await self._store.fittings.give_up(scope, fit.operation, failure)
 
     async def _work(self, scope: Scope, fit: Fit) -> Fitted:
         found = await self._data_sets.locate(scope, fit.data_set, fit.data_set_version)

@@ -1,6 +1,6 @@
 """Where feature sets, their versions and fittings under way are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -10,17 +10,14 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
-    ColumnElement,
     Index,
     Integer,
     String,
-    delete,
     func,
     insert,
     select,
-    update,
 )
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
@@ -29,9 +26,9 @@ from services.data.metering import service as metering
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
-from services.kit.errors import AlreadyExists, Code, Failure, NotFound
-from services.kit.listing import listed
-from services.kit.pages import Page
+from services.kit.definitions import Definitions
+from services.kit.errors import Code, Failure
+from services.kit.open_work import Names, OpenWork
 from services.kit.sizes import Sizes
 
 feature_set = scoped(
@@ -67,63 +64,30 @@ feature_set_fit = scoped(
     Column("operation", String(64), primary_key=True),
     Column("definition", JSON, nullable=False),
 )
-_SET, _VERSION, _FIT = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion), TypeAdapter(Fit)
+_SET, _VERSION = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion)
 _DIGEST = feature_set_version.c.definition["digest"].as_string()
-Change = Callable[[FeatureSet], FeatureSet]
+_NAMES = Names("FeatureSets/FitFeatureSet", "feature-sets", "fitting")
 # What goes with a new version, in its transaction; returns what the operation ends with.
 Effects = Callable[[Connection, FeatureSet, FeatureSetVersion], Message]
-# Asked every other second: made once.
-_UNFINISHED = select(feature_set_fit).order_by(feature_set_fit.c.operation)
 
 
-class Store:
+class Store(Definitions[FeatureSet]):
     """The tables."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
-        self.recall = db.recall
+        super().__init__(db, feature_set, _row, _SET.validate_python)
+        self.fittings = OpenWork(schema, db, feature_set_fit, Fit, _NAMES, metering.counting("fitting"))
         self.sizes = Sizes(db, feature_set_version, _DIGEST)
-
-    async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
-        """Raises already_exists, also for the name of a deleted one."""
-
-        def work(connection: Connection) -> FeatureSet:
-            if _find(connection, scope, made.feature_set):
-                raise AlreadyExists(f"the feature set {made.feature_set} exists already")
-            connection.execute(insert(feature_set).values({**scope._asdict(), **_row(made)}))
-            return made
-
-        return await self._db.run(work, once)
-
-    async def get(self, scope: Scope, name: str) -> FeatureSet:
-        """Raises not_found, also for a deleted one."""
-        return await self._db.read(lambda connection: _get(connection, scope, name))
-
-    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[FeatureSet]:
-        """By name."""
-        query = select(feature_set).where(within(feature_set, scope))
-        if not show_deleted:
-            query = query.where(feature_set.c.delete_time.is_(None))
-        return await listed(self._db, query, feature_set.c.feature_set, _parse, page_size, page_token)
-
-    async def change(self, scope: Scope, name: str, decide: Change) -> FeatureSet:
-        """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
-
-        def work(connection: Connection) -> FeatureSet:
-            after = decide(_get(connection, scope, name, deleted=True))
-            _save(connection, scope, after)
-            return after
-
-        return await self._db.run(work)
 
     async def version(self, scope: Scope, name: str, number: int) -> FeatureSetVersion:
         """The newest for 0. Raises not_found, unknown_version."""
 
         def work(connection: Connection) -> FeatureSetVersion:
-            wanted = number or _get(connection, scope, name).latest_version
-            _get(connection, scope, name)
+            latest = self.existing(connection, scope, name).latest_version
             here = within(feature_set_version, scope) & (feature_set_version.c.feature_set == name)
-            query = select(feature_set_version.c.definition).where(here & (feature_set_version.c.version == wanted))
+            query = select(feature_set_version.c.definition).where(
+                here & (feature_set_version.c.version == (number or latest))
+            )
             found = connection.execute(query).scalar()
             if found is None:
                 text = f"{name} has no version {number}" if number else f"{name} has not been fitted"
@@ -138,23 +102,10 @@ class Store:
         """Keeps a fitting and its operation, which is returned. Raises not_found, invalid_value."""
 
         def work(connection: Connection) -> Operation:
-            _get(connection, scope, name)
-            method, resource = "aimass.v1.FeatureSets/FitFeatureSet", f"feature-sets/{name}"
-            operation = schema.operations.create(connection, scope, method, resource)
-            metering.begin(connection, scope, operation.operation, "fitting", budget)
-            row = {
-                "operation": operation.operation,
-                "definition": _FIT.dump_python(fit(operation.operation), mode="json"),
-            }
-            connection.execute(insert(feature_set_fit).values({**scope._asdict(), **row}))
-            return operation
+            self.existing(connection, scope, name)
+            return self.fittings.add(connection, scope, name, fit, budget)
 
         return await self._db.run(work, once)
-
-    async def unfinished(self) -> Sequence[tuple[Scope, Fit]]:
-        """The fittings of all tenants that have not ended, oldest first."""
-        rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
-        return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the graphs of each project of all tenants, those of deleted feature sets as well; each once."""
@@ -169,15 +120,14 @@ class Store:
     async def finish(self, scope: Scope, fit: Fit, what: Fitted, now: datetime, effects: Effects) -> None:
         """Ends a fitting once: version, effects and the end of its operation in one transaction.
 
-        Raises fence_stale when another process does it by now, failed_precondition for a deleted feature set.
+        Raises fence_stale when another process does it by now, cancelled when it has ended in the meantime,
+        failed_precondition for a deleted feature set.
         """
 
         def work(connection: Connection) -> None:
-            schema.tenure.check(connection, fit.operation)
-            if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
-                return
-            after, version = fitted(_get(connection, scope, fit.feature_set, deleted=True), fit, what, now)
-            _save(connection, scope, after)
+            self.fittings.take(connection, scope, fit.operation)
+            after, version = fitted(self.existing(connection, scope, fit.feature_set, deleted=True), fit, what, now)
+            self.save(connection, scope, after)
             row = {"feature_set": version.feature_set, "version": version.version, "operation": fit.operation}
             row |= {"definition": _VERSION.dump_python(version, mode="json"), "size": what.size}
             connection.execute(insert(feature_set_version).values(**scope._asdict(), **row))
@@ -185,46 +135,7 @@ class Store:
 
         await self._db.run(work)
 
-    async def give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
-        """Ends a fitting once without a version: with a failure, or as cancelled. Raises fence_stale."""
-
-        def work(connection: Connection) -> None:
-            schema.tenure.check(connection, fit.operation)
-            if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
-                return
-            schema.operations.end(connection, scope, fit.operation, failure=failure, cancelled=failure is None)
-
-        await self._db.run(work)
-
-
-def _fit_is(scope: Scope, operation: str) -> ColumnElement[bool]:
-    return within(feature_set_fit, scope) & (feature_set_fit.c.operation == operation)
-
-
-def _is(scope: Scope, name: str) -> ColumnElement[bool]:
-    return within(feature_set, scope) & (feature_set.c.feature_set == name)
-
-
-def _find(connection: Connection, scope: Scope, name: str) -> FeatureSet | None:
-    row = connection.execute(select(feature_set).where(_is(scope, name))).first()
-    return _parse(row) if row else None
-
-
-def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> FeatureSet:
-    found = _find(connection, scope, name)
-    if found is None or (found.delete_time and not deleted):
-        raise NotFound(f"there is no feature set {name}")
-    return found
-
-
-def _save(connection: Connection, scope: Scope, after: FeatureSet) -> None:
-    connection.execute(update(feature_set).where(_is(scope, after.feature_set)).values(_row(after)))
-
 
 def _row(made: FeatureSet) -> dict[str, Any]:
     times = {name: getattr(made, name) for name in ("create_time", "update_time", "delete_time")}
     return {**_SET.dump_python(made, mode="json"), **times}
-
-
-def _parse(row: Row[Any]) -> FeatureSet:
-    return _SET.validate_python({name: value for name, value in row._mapping.items() if name not in Scope._fields})

@@ -29,6 +29,11 @@ def begin(connection: Connection, scope: Scope, operation: str, kind: str, budge
     store.add(connection, scope, domain.unused(operation, kind, budget))
 
 
+def counting(kind: str) -> Callable[[Connection, Scope, str, CpuBudget], None]:
+    """`begin` for work of a kind."""
+    return lambda connection, scope, operation, budget: begin(connection, scope, operation, kind, budget)
+
+
 def ended(connection: Connection, scope: Scope, operation: str) -> None:
     """Publishes what an operation used, in the transaction that ends it."""
     if usage := store.find(connection, scope, operation):

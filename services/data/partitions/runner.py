@@ -73,12 +73,12 @@ class RewriteRunner(LeasedWork[Rewrite]):
 
     async def _give_up(self, scope: Scope, rewrite: Rewrite, failure: Failure | None) -> None:
         # First the end, which no commit of this run gets past; then its files.
-        await self._store.give_up(scope, rewrite, failure)
+        await self._store.give_up(scope, rewrite.operation, failure)
         await self._data_sets.discard(scope, rewrite.data_set, rewrite.operation)
 
     async def _commit(self, scope: Scope, rewrite: Rewrite, new: NewVersion) -> None:
         def effects(connection: Connection, made: DataSetVersion) -> None:
-            self._store.finish(connection, scope, rewrite)
+            self._store.end_as(connection, scope, rewrite)
 
         await self._data_sets.commit(scope, new, effects)
 

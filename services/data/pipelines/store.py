@@ -17,9 +17,8 @@ from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.pipelines.domain import CANCELLED, FAILED, RUNNING, SUCCEEDED, Cursor, Output, Pipeline, Run, Step
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
-from services.kit.errors import AlreadyExists, Code, Failure, NotFound
-from services.kit.listing import listed
-from services.kit.pages import Page
+from services.kit.definitions import Definitions
+from services.kit.errors import Code, Failure, NotFound
 
 pipeline = scoped(
     "pipeline",
@@ -65,47 +64,11 @@ Respond = Callable[[Run], Message]
 _UNFINISHED = select(pipeline_run).where(pipeline_run.c.state == RUNNING).order_by(pipeline_run.c.run)
 
 
-class Store:
+class Store(Definitions[Pipeline]):
     """The tables."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
-        self.recall = db.recall
-
-    async def create(self, scope: Scope, made: Pipeline, once: Once | None) -> Pipeline:
-        """Raises already_exists, also for the name of a deleted one."""
-
-        def work(connection: Connection) -> Pipeline:
-            if _find(connection, scope, made.pipeline):
-                raise AlreadyExists(f"the pipeline {made.pipeline} exists already")
-            row = {**asdict(made), "steps": _STEPS.dump_python(made.steps, mode="json")}
-            connection.execute(insert(pipeline).values({**scope._asdict(), **row}))
-            return made
-
-        return await self._db.run(work, once)
-
-    async def get(self, scope: Scope, name: str) -> Pipeline:
-        """Raises not_found, also for a deleted one."""
-        return await self._db.read(lambda connection: _get(connection, scope, name))
-
-    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[Pipeline]:
-        """By name."""
-        query = select(pipeline).where(within(pipeline, scope))
-        if not show_deleted:
-            query = query.where(pipeline.c.delete_time.is_(None))
-        return await listed(self._db, query, pipeline.c.pipeline, _pipeline, page_size, page_token)
-
-    async def change(self, scope: Scope, name: str, decide: Callable[[Pipeline], Pipeline]) -> Pipeline:
-        """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
-
-        def work(connection: Connection) -> Pipeline:
-            after = decide(_get(connection, scope, name, deleted=True))
-            kept = {"generation": after.generation, "update_time": after.update_time, "delete_time": after.delete_time}
-            here = within(pipeline, scope) & (pipeline.c.pipeline == name)
-            connection.execute(update(pipeline).where(here).values(kept))
-            return after
-
-        return await self._db.run(work)
+        super().__init__(db, pipeline, _pipeline_row, _pipeline)
 
     async def begin(
         self, scope: Scope, wanted: Run, once: Once | None, budget: CpuBudget = DEFAULT_BUDGET
@@ -116,7 +79,7 @@ class Store:
         """
 
         def work(connection: Connection) -> tuple[Run, Operation]:
-            _get(connection, scope, wanted.pipeline)
+            self.existing(connection, scope, wanted.pipeline)
             here = within(pipeline_run, scope) & (pipeline_run.c.pipeline == wanted.pipeline)
             running = select(pipeline_run.c.run).where(here & (pipeline_run.c.state == RUNNING))
             if connection.execute(running).first():
@@ -194,23 +157,12 @@ class Store:
         await self._db.run(work)
 
 
-def _find(connection: Connection, scope: Scope, name: str) -> Pipeline | None:
-    here = within(pipeline, scope) & (pipeline.c.pipeline == name)
-    row = connection.execute(select(pipeline).where(here)).first()
-    return _pipeline(row) if row else None
+def _pipeline_row(made: Pipeline) -> dict[str, Any]:
+    return {**asdict(made), "steps": _STEPS.dump_python(made.steps, mode="json")}
 
 
-def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> Pipeline:
-    found = _find(connection, scope, name)
-    if found is None or (found.delete_time and not deleted):
-        raise NotFound(f"there is no pipeline {name}")
-    return found
-
-
-def _pipeline(row: Row[Any]) -> Pipeline:
-    kept: Mapping[str, Any] = row._asdict()
-    found = {name: kept[name] for name in Pipeline.__dataclass_fields__}
-    return Pipeline(**{**found, "steps": _STEPS.validate_python(row.steps)})
+def _pipeline(row: Mapping[str, Any]) -> Pipeline:
+    return Pipeline(**{**row, "steps": _STEPS.validate_python(row["steps"])})
 
 
 def _run_is(scope: Scope, name: str) -> ColumnElement[bool]:

@@ -53,11 +53,11 @@ class SeriesRunner(LeasedWork[Run]):
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
-        return await self._store.unfinished()
+        return await self._store.runs.unfinished()
 
     async def _give_up(self, scope: Scope, run: Run, failure: Failure | None) -> None:
         # First the end, which no commit of this run gets past; then its files.
-        await self._store.give_up(scope, run, failure)
+        await self._store.runs.give_up(scope, run.operation, failure)
         await self._data_sets.discard(scope, run.output, run.run)
 
     async def _do(self, scope: Scope, run: Run) -> None:

@@ -1,6 +1,6 @@
 """Where series sets, what their runs made, and runs under way are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,13 +15,11 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
-    delete,
     func,
     insert,
     select,
-    update,
 )
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
@@ -30,9 +28,9 @@ from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.series.domain import Result, Run, SeriesSet, SeriesSetVersion, made_by
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
-from services.kit.errors import AlreadyExists, Code, Failure, NotFound
-from services.kit.listing import listed
-from services.kit.pages import Page
+from services.kit.definitions import Definitions
+from services.kit.errors import Code, Failure
+from services.kit.open_work import Names, OpenWork
 
 series_set = scoped(
     "series_set",
@@ -69,12 +67,10 @@ series_set_run = scoped(
     Column("operation", String(64), nullable=False),
     Column("definition", JSON, nullable=False),
 )
-_SET, _VERSION, _RUN = TypeAdapter(SeriesSet), TypeAdapter(SeriesSetVersion), TypeAdapter(Run)
+_SET, _VERSION = TypeAdapter(SeriesSet), TypeAdapter(SeriesSetVersion)
 _DIGEST = series_set_version.c.definition["digest"].as_string()
-Change = Callable[[SeriesSet], SeriesSet]
+_NAMES = Names("SeriesSets/RunSeriesSet", "series-sets", "run")
 Respond = Callable[[SeriesSetVersion], Message]
-# Asked every other second: made once.
-_UNFINISHED = select(series_set_run).order_by(series_set_run.c.operation)
 
 
 @dataclass(frozen=True)
@@ -87,50 +83,19 @@ class Ended:
     now: datetime
 
 
-class Store:
+class Store(Definitions[SeriesSet]):
     """The tables."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
-        self.recall = db.recall
-
-    async def create(self, scope: Scope, made: SeriesSet, once: Once | None) -> SeriesSet:
-        """Raises already_exists, also for the name of a deleted one."""
-
-        def work(connection: Connection) -> SeriesSet:
-            if _find(connection, scope, made.series_set):
-                raise AlreadyExists(f"the series set {made.series_set} exists already")
-            connection.execute(insert(series_set).values({**scope._asdict(), **_row(made)}))
-            return made
-
-        return await self._db.run(work, once)
-
-    async def get(self, scope: Scope, name: str) -> SeriesSet:
-        """Raises not_found, also for a deleted one."""
-        return await self._db.read(lambda connection: _get(connection, scope, name))
-
-    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[SeriesSet]:
-        """By name."""
-        query = select(series_set).where(within(series_set, scope))
-        if not show_deleted:
-            query = query.where(series_set.c.delete_time.is_(None))
-        return await listed(self._db, query, series_set.c.series_set, _parse, page_size, page_token)
-
-    async def change(self, scope: Scope, name: str, decide: Change) -> SeriesSet:
-        """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
-
-        def work(connection: Connection) -> SeriesSet:
-            after = decide(_get(connection, scope, name, deleted=True))
-            _save(connection, scope, after)
-            return after
-
-        return await self._db.run(work)
+        super().__init__(db, series_set, _row, _SET.validate_python)
+        self.runs = OpenWork(schema, db, series_set_run, Run, _NAMES, metering.counting("series"))
 
     async def version(self, scope: Scope, name: str, number: int) -> SeriesSetVersion:
         """The newest for 0. Raises not_found, unknown_version."""
 
         def work(connection: Connection) -> SeriesSetVersion:
-            return _version(connection, scope, name, number or _get(connection, scope, name).latest_version)
+            found = self.existing(connection, scope, name)
+            return _version(connection, scope, name, number or found.latest_version)
 
         return await self._db.read(work)
 
@@ -143,23 +108,12 @@ class Store:
         """
 
         def work(connection: Connection) -> Operation:
-            _get(connection, scope, name)
+            self.existing(connection, scope, name)
             if connection.execute(select(series_set_run.c.operation).where(_run_of(scope, name))).first():
                 raise Failure(Code.IN_PROGRESS, f"the series set {name} is running")
-            method, resource = "aimass.v1.SeriesSets/RunSeriesSet", f"series-sets/{name}"
-            operation = schema.operations.create(connection, scope, method, resource)
-            metering.begin(connection, scope, operation.operation, "series", budget)
-            kept = run(operation.operation)
-            row = {"series_set": name, "operation": kept.operation, "definition": _RUN.dump_python(kept, mode="json")}
-            connection.execute(insert(series_set_run).values({**scope._asdict(), **row}))
-            return operation
+            return self.runs.add(connection, scope, name, run, budget, series_set=name)
 
         return await self._db.run(work, once)
-
-    async def unfinished(self) -> Sequence[tuple[Scope, Run]]:
-        """The runs of all tenants that have not ended, oldest first."""
-        rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
-        return [(Scope(row.tenant, row.project), _RUN.validate_python(row.definition)) for row in rows]
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the states of each project of all tenants, those of deleted series sets as well; each once."""
@@ -178,10 +132,10 @@ class Store:
         failed_precondition for a deleted series set.
         """
         run = ended.run
-        self._take(connection, scope, run)
-        before = _get(connection, scope, run.series_set, deleted=True)
+        self.runs.take(connection, scope, run.operation)
+        before = self.existing(connection, scope, run.series_set, deleted=True)
         after, version = made_by(before, run, ended.output_version, ended.result, ended.now)
-        _save(connection, scope, after)
+        self.save(connection, scope, after)
         row = {"series_set": version.series_set, "version": version.version, "operation": run.operation}
         row |= {"definition": _VERSION.dump_python(version, mode="json"), "size": ended.result.size}
         connection.execute(insert(series_set_version).values(**scope._asdict(), **row))
@@ -191,25 +145,9 @@ class Store:
         """Ends a run that found no new rows, with the version that it would have gone on from. Raises as `finish`."""
 
         def work(connection: Connection) -> None:
-            self._take(connection, scope, run)
+            self.runs.take(connection, scope, run.operation)
             version = _version(connection, scope, run.series_set, run.follows)
             schema.operations.end(connection, scope, run.operation, respond(version))
-
-        await self._db.run(work)
-
-    def _take(self, connection: Connection, scope: Scope, run: Run) -> None:
-        schema.tenure.check(connection, run.operation)
-        if not connection.execute(delete(series_set_run).where(_run_is(scope, run))).rowcount:
-            raise Failure(Code.CANCELLED, f"the run of {run.series_set} has ended")
-
-    async def give_up(self, scope: Scope, run: Run, failure: Failure | None) -> None:
-        """Ends a run once without a version: with a failure, or as cancelled. Raises fence_stale."""
-
-        def work(connection: Connection) -> None:
-            schema.tenure.check(connection, run.operation)
-            if not connection.execute(delete(series_set_run).where(_run_is(scope, run))).rowcount:
-                return
-            schema.operations.end(connection, scope, run.operation, failure=failure, cancelled=failure is None)
 
         await self._db.run(work)
 
@@ -218,28 +156,7 @@ def _run_of(scope: Scope, name: str) -> ColumnElement[bool]:
     return within(series_set_run, scope) & (series_set_run.c.series_set == name)
 
 
-def _run_is(scope: Scope, run: Run) -> ColumnElement[bool]:
-    return _run_of(scope, run.series_set) & (series_set_run.c.operation == run.operation)
-
-
-def _is(scope: Scope, name: str) -> ColumnElement[bool]:
-    return within(series_set, scope) & (series_set.c.series_set == name)
-
-
-def _find(connection: Connection, scope: Scope, name: str) -> SeriesSet | None:
-    row = connection.execute(select(series_set).where(_is(scope, name))).first()
-    return _parse(row) if row else None
-
-
-def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> SeriesSet:
-    found = _find(connection, scope, name)
-    if found is None or (found.delete_time and not deleted):
-        raise NotFound(f"there is no series set {name}")
-    return found
-
-
 def _version(connection: Connection, scope: Scope, name: str, number: int) -> SeriesSetVersion:
-    _get(connection, scope, name)
     here = within(series_set_version, scope) & (series_set_version.c.series_set == name)
     query = select(series_set_version.c.definition).where(here & (series_set_version.c.version == number))
     found = connection.execute(query).scalar()
@@ -248,14 +165,6 @@ def _version(connection: Connection, scope: Scope, name: str, number: int) -> Se
     return _VERSION.validate_python(found)
 
 
-def _save(connection: Connection, scope: Scope, after: SeriesSet) -> None:
-    connection.execute(update(series_set).where(_is(scope, after.series_set)).values(_row(after)))
-
-
 def _row(made: SeriesSet) -> dict[str, Any]:
     times = {name: getattr(made, name) for name in ("create_time", "update_time", "delete_time")}
     return {**_SET.dump_python(made, mode="json"), **times}
-
-
-def _parse(row: Row[Any]) -> SeriesSet:
-    return _SET.validate_python({name: value for name, value in row._mapping.items() if name not in Scope._fields})
