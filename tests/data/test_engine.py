@@ -123,3 +123,39 @@ def test_an_engine_has_the_tables_it_was_given_and_no_other(folder: Path, count:
     with pytest.raises(Failure) as caught:
         engine.run(f"SELECT * FROM t{count}")
     assert caught.value.code is Code.QUERY_INVALID
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "id = 1 AND nullif(1, 1) = id",
+        "id = 1 AND CASE WHEN 1 = 2 THEN id END = 2",
+        "id = 1 AND TRY_CAST('x' AS BIGINT) = id",
+        "id = 1 AND (nullif(1, 1) = id) = true",
+        "id = 1 AND id NOT IN (2, nullif(1, 1))",
+        "id = 1 AND (id IS NULL OR nullif(1, 1) = 4)",
+        "id = 1 AND id IN (SELECT u.id FROM (SELECT id, nullif(1, 1) AS n FROM old) AS u WHERE u.id = 1 AND u.n = 2)",
+    ],
+)
+def test_a_condition_that_comes_to_be_null_takes_no_row(engine: Engine, condition: str) -> None:
+    assert ids(engine, f"SELECT id FROM old WHERE {condition}") == []
+    assert ids(engine, f"SELECT id FROM old WHERE ({condition}) OR id = 7") == [7]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT x.id FROM (SELECT id, nullif(1, 1) AS n FROM old) AS x WHERE x.id = 1 AND x.n = 2",
+        "SELECT x.id FROM (SELECT id, CAST(NULL AS BIGINT) AS n FROM old) AS x WHERE x.id = 1 AND x.n = 2",
+        "SELECT a.id FROM old AS a JOIN old AS b ON a.id = b.id AND a.id = nullif(1, 1)",
+        "SELECT id FROM old GROUP BY id HAVING id = 1 AND nullif(1, 1) = id",
+    ],
+)
+def test_a_column_that_is_null_in_all_rows_takes_no_row(engine: Engine, sql: str) -> None:
+    assert ids(engine, sql) == []
+
+
+def test_conditions_that_cannot_come_to_be_null_are_left_as_they_are() -> None:
+    sql = "SELECT id FROM old WHERE id > 1 + 2 AND id < CAST('9' AS INT) AND CASE id WHEN 1 THEN NULL ELSE 1 END = 1"
+
+    assert "IS TRUE" not in check_query(sql, {"old"}).text

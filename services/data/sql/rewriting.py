@@ -2,7 +2,7 @@
 
 from sqlglot import exp
 
-from services.data.sql import CheckedQuery, Dialect, checking, grammar, refuse
+from services.data.sql import CheckedQuery, Dialect, checking, grammar, nulls, refuse
 from services.data.sql.conditions import conditions
 from services.data.sql.datafusion import DataFusion
 
@@ -21,6 +21,7 @@ def query(sql: str, tables: frozenset[str], dialect: Dialect) -> CheckedQuery:
         text = _write(tree, dialect)
         return CheckedQuery(text, read, part=text)
     known = conditions(tree, read)
+    nulls.guard(tree)
     for select in tree.find_all(exp.Select):
         _name_columns(select)
     text, keys = _write(tree, DataFusion), _keys(tree)
