@@ -1,6 +1,5 @@
 """How the data service is put together."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -72,6 +71,7 @@ from services.kit.leftovers import clear_for_ever
 from services.kit.outbox import Publisher
 from services.kit.process import Limits
 from services.kit.tasks import every_hour
+from services.kit.turns import Turns
 from services.kit.uploads import collect_for_ever
 
 Task = Callable[[], Coroutine[Any, Any, None]]
@@ -85,7 +85,7 @@ def build(config: Config, runtime: Runtime) -> App:
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets, catalogue = _data_sets(config, runtime, database, tables)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
-    asking = (data_sets, metering, limits, asyncio.Semaphore(config.queries_at_once))
+    asking = (data_sets, metering, limits, Turns(config.queries_at_once))
     queries, comparisons = Queries(*asking), Comparisons(*asking)
     expectations = _expectations(config, runtime, database, data_sets, metering)
     versions = Versions(TagStore(database), data_sets, runtime.now)
@@ -139,7 +139,7 @@ def build(config: Config, runtime: Runtime) -> App:
 def _data_sets(config: Config, runtime: Runtime, database: Database, tables: Tables) -> tuple[DataSets, Catalogue]:
     store, limits = DataSetStore(database), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
     data_sets = DataSets(store, tables, runtime.now, runtime.space)
-    data_sets.divider = Divider(tables, limits, asyncio.Semaphore(config.pipelines_at_once))
+    data_sets.divider = Divider(tables, limits, Turns(config.pipelines_at_once))
     return data_sets, Catalogue(store, CatalogueStore(database), runtime.now)
 
 
@@ -147,7 +147,7 @@ def _expectations(
     config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
 ) -> DataSetExpectations:
     store, limits = ExpectationStore(database), Limits(config.query_seconds, config.query_memory_mib)
-    data_sets.inspector = Inspector(store, data_sets, limits, asyncio.Semaphore(config.queries_at_once))
+    data_sets.inspector = Inspector(store, data_sets, limits, Turns(config.queries_at_once))
     return DataSetExpectations(store, data_sets, metering, limits, runtime.now)
 
 
@@ -172,7 +172,7 @@ def _cleaning(
     config: Config,
     runtime: Runtime,
     database: Database,
-    asking: tuple[DataSets, Metering, Limits, asyncio.Semaphore],
+    asking: tuple[DataSets, Metering, Limits, Turns],
 ) -> tuple[CleaningRunner, RecipesApi]:
     """The slice of recipes; previews take turns with queries."""
     store, (data_sets, metering, *_) = RecipeStore(database), asking

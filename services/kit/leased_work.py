@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
 from services.kit.schema import Schema
+from services.kit.turns import Turns
 
 log = logging.getLogger(__name__)
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -28,11 +29,11 @@ T = TypeVar("T", bound=Leased)
 
 
 class LeasedWork(ABC, Generic[T]):
-    """One kind of work. As many at a time as asked for; others wait."""
+    """One kind of work. As many at a time as asked for; others wait, those of each tenant for their own."""
 
     def __init__(self, schema: Schema, spawn: Spawn, at_once: int) -> None:
         self._operations, self._tenure, self._spawn = schema.operations, schema.tenure, spawn
-        self._free = asyncio.Semaphore(at_once)
+        self._free = Turns(at_once)
         self._running: dict[str, asyncio.Task[None]] = {}
         # Those of them that can still be stopped.
         self._stoppable: dict[str, asyncio.Task[None]] = {}
@@ -120,7 +121,7 @@ class LeasedWork(ABC, Generic[T]):
         if kept.cancel_requested:
             await self._end(scope, work, None)
             return
-        async with self._free:
+        async with self._free.turn(scope.tenant):
             await self._do(scope, work)
         await self._operations.tell()
 

@@ -39,6 +39,7 @@ from services.kit.db import Database
 from services.kit.errors import Code, Failure
 from services.kit.process import Limits
 from services.kit.space import Space
+from services.kit.turns import Turns
 from tests.support.house import until
 from tests.support.servers import PASSWORD, USER, Program, address, database
 from tests.support.storages import objects, own_server, settings, storage
@@ -63,11 +64,11 @@ class Instance:
         self.data_sets = DataSets(Store(shared), self.tables, now, Space(home, 100))
         self.versions = Versions(TagStore(shared), self.data_sets, now)
         kept, limits = ExpectationStore(shared), Limits(30, 2048)
-        self.database, free = shared, asyncio.Semaphore(1)
+        self.database, free = shared, Turns(1)
         self.data_sets.divider = Divider(self.tables, Limits(30, 2048), free)
-        self.data_sets.inspector = Inspector(kept, self.data_sets, limits, asyncio.Semaphore(1))
+        self.data_sets.inspector = Inspector(kept, self.data_sets, limits, Turns(1))
         self.expectations = DataSetExpectations(kept, self.data_sets, Metering(shared), limits, now)
-        self.comparisons = Comparisons(self.data_sets, Metering(shared), limits, asyncio.Semaphore(1))
+        self.comparisons = Comparisons(self.data_sets, Metering(shared), limits, Turns(1))
 
     async def add(self, run: str, *numbers: int, append: bool = True) -> DataSetVersion:
         """A version as a run adds it."""
@@ -322,7 +323,7 @@ async def test_a_query_brings_only_files_of_partitions_that_it_needs(
     one, two = pair
     await laid_out(one)
     await one.add("r1", *range(30))
-    queries = Queries(two.data_sets, Metering(two.database), Limits(30, 2048), asyncio.Semaphore(1))
+    queries = Queries(two.data_sets, Metering(two.database), Limits(30, 2048), Turns(1))
     sql, tables = f"SELECT n FROM flights WHERE {where}", [Table("", "flights")]
     answer = await queries.ask(SCOPE, sql, tables, (0, ""), 30.0)
 

@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import operations_pb2 as pb
 from services.kit import leased_work
+from services.kit.auth import Scope
 from services.kit.db import Database
 from services.kit.errors import Code, Failure, Unavailable
 from services.kit.leased_work import LeasedWork
@@ -250,3 +251,16 @@ async def test_what_is_away_leaves_it_for_later(shared: Doing) -> None:
     await shared.resume()
 
     assert (await shared.ended(work)).state == pb.OPERATION_STATE_SUCCEEDED
+
+
+async def test_work_of_one_tenant_does_not_wait_for_all_of_another(db: Database, schema: Schema) -> None:
+    doing, other = Doing(db, schema, at_once=1), Scope("other", "default")
+    for _ in range(5):
+        doing.begin(SCOPE, await doing.add())
+    await until(lambda: bool(doing.begun))
+    made = await db.run(lambda c: schema.operations.create(c, other, "Make", "things/one"))
+    doing.begin(other, Task(made.operation))
+    doing.go.set()
+
+    await until(lambda: len(doing.begun) == 6)
+    assert doing.begun.index(made.operation) <= 2

@@ -21,6 +21,7 @@ from services.kit.pages import Page
 from services.kit.process import Limits
 from services.kit.resources import deleted, undeleted
 from services.kit.timestamps import uuid7
+from services.kit.turns import Turns
 
 _ROWS, _MOST = 1_000, 10_000  # of a preview
 _LOOKED_AT, _MOST_LOOKED_AT = 10_000, 100_000  # of a proposal
@@ -119,7 +120,7 @@ class Previews:
     As many at a time as there are children for; others wait.
     """
 
-    def __init__(self, data_sets: DataSets, metering: Metering, limits: Limits, free: asyncio.Semaphore) -> None:
+    def __init__(self, data_sets: DataSets, metering: Metering, limits: Limits, free: Turns) -> None:
         """`free` is shared with the queries."""
         self._data_sets, self._metering, self._limits, self._free = data_sets, metering, limits, free
 
@@ -169,7 +170,7 @@ class Previews:
         location = await self._data_sets.locate(principal.scope, *place)
         planned(steps, location.version.columns)
         limits = waited_for(self._limits, seconds)
-        async with self._free, self._data_sets.local(principal.scope, location) as local:
+        async with self._free.turn(principal.scope.tenant), self._data_sets.local(principal.scope, location) as local:
             request = table_request(local, steps) | more
             return await self._metering.run_once(principal.scope, usage, reservation, WORK, request, limits)
 

@@ -1,6 +1,5 @@
 """What differs between two versions: their columns, and their rows by a key."""
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from services.data.schema import ColumnType
 from services.kit import pages, process
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.turns import Turns
 
 _WORK = "services.data.datasets.compare_work"
 
@@ -23,9 +23,7 @@ _WORK = "services.data.datasets.compare_work"
 class Comparisons:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(
-        self, data_sets: DataSets, metering: Metering, limits: process.Limits, free: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, data_sets: DataSets, metering: Metering, limits: process.Limits, free: Turns) -> None:
         """`free` is shared with the queries: both are of the same children."""
         self._data_sets, self._metering, self._limits, self._free = data_sets, metering, limits, free
 
@@ -57,7 +55,7 @@ class Comparisons:
         before = await self._data_sets.locate(scope, data_set, base)
         columns = _compared(before.version, after.version, key)
         limits = waited_for(self._limits, seconds)
-        async with self._free, contextlib.AsyncExitStack() as stack:
+        async with self._free.turn(scope.tenant), contextlib.AsyncExitStack() as stack:
             local = {
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))
                 for name, location in (("before", before), ("after", after))

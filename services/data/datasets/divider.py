@@ -1,6 +1,5 @@
 """Has a child divide the new rows of a commit into partitions."""
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from services.data.schema import Column
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import FailedPrecondition, InvalidValue
+from services.kit.turns import Turns
 
 WORK, _LAYOUT = "services.data.datasets.divide_work", TypeAdapter(Layout)
 
@@ -24,7 +24,7 @@ WORK, _LAYOUT = "services.data.datasets.divide_work", TypeAdapter(Layout)
 class Divider:
     """Runs as many at a time as there are turns; others wait."""
 
-    def __init__(self, tables: Tables, limits: process.Limits, free: asyncio.Semaphore) -> None:
+    def __init__(self, tables: Tables, limits: process.Limits, free: Turns) -> None:
         self._tables, self._limits, self._free = tables, limits, free
 
     async def divided(self, scope: Scope, new: NewVersion, layout: Layout | None) -> NewVersion:
@@ -35,7 +35,10 @@ class Divider:
         name = hashlib.sha256(_LAYOUT.dump_json(layout)).hexdigest()[:8]
         try:
             Placing(layout, {column.name: column.type for column in new.columns})
-            async with self._free, self._tables.holding(scope, new.data_set, new.run, new.files) as here:
+            async with (
+                self._free.turn(scope.tenant),
+                self._tables.holding(scope, new.data_set, new.run, new.files) as here,
+            ):
                 folder, files = self._tables.folder(scope, new.data_set, new.run), [here / f.path for f in new.files]
                 request = request_of(layout, files, new.columns, folder, name)
                 answer = await process.run(WORK, request, self._limits)

@@ -23,6 +23,7 @@ from services.data.sql.known import Condition
 from services.kit import pages, process
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
+from services.kit.turns import Turns
 
 _NOBODY: Mapping[str, Hidden] = {}
 _EVERY: Mapping[str, Collection[int]] = {}
@@ -62,9 +63,7 @@ class Answer:
 class Queries:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(
-        self, data_sets: DataSets, metering: Metering, limits: process.Limits, free: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, data_sets: DataSets, metering: Metering, limits: process.Limits, free: Turns) -> None:
         """`free` has as many turns as there may be children at once."""
         self._data_sets, self._metering, self._limits, self._free = data_sets, metering, limits, free
 
@@ -103,7 +102,7 @@ class Queries:
             hide = hidden.get(location.version.data_set, ())
             wanted[name] = await asyncio.to_thread(pruned, location, checked.conditions[name], hide)
         limits = waited_for(self._limits, seconds)
-        async with self._free, contextlib.AsyncExitStack() as stack:
+        async with self._free.turn(scope.tenant), contextlib.AsyncExitStack() as stack:
             local = {
                 name: await stack.enter_async_context(self._data_sets.local(scope, _needed(location, wanted[name])))
                 for name, location in read.items()

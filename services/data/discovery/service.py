@@ -1,6 +1,5 @@
 """The use cases of discovery: rules for a source, and joins between sources."""
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
 from services.kit.process import Limits
+from services.kit.turns import Turns
 
 DEFAULT_SECONDS = 60  # of processors; the contract has the same number
 _RECORDS, _MOST = 5_000, 20_000
@@ -25,7 +25,7 @@ class Discoveries:
 
     def __init__(self, sources: Sources, metering: Metering, limits: Limits, at_once: int = 1) -> None:
         self._sources, self._metering, self._limits = sources, metering, limits
-        self._free = asyncio.Semaphore(at_once)
+        self._free = Turns(at_once)
 
     async def discover(
         self,
@@ -44,7 +44,10 @@ class Discoveries:
         usage = unused("", "discovery", budget, DEFAULT_SECONDS)
         definition = (await self._sources.get(scope, source)).definition
         limits = waited_for(self._limits, seconds)
-        async with self._free, self._sources.place(scope, definition, source, most=records or _RECORDS) as place:
+        async with (
+            self._free.turn(scope.tenant),
+            self._sources.place(scope, definition, source, most=records or _RECORDS) as place,
+        ):
             request = {"source": to_json(definition), "place": place.to_json(), "records": records or _RECORDS}
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))
 
@@ -65,7 +68,7 @@ class Discoveries:
             rule = f"{text} is text, which has no columns"
             raise InvalidValue(rule, [Violation("/sources", rule)])
         limits = waited_for(self._limits, seconds)
-        async with self._free, contextlib.AsyncExitStack() as stack:
+        async with self._free.turn(scope.tenant), contextlib.AsyncExitStack() as stack:
             said = {}
             for name, definition in definitions.items():
                 place = await stack.enter_async_context(

@@ -25,6 +25,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.pages import Page
 from services.kit.timestamps import uuid7
+from services.kit.turns import Turns
 
 log = logging.getLogger(__name__)
 _WORK = "services.data.expectations.work"
@@ -93,9 +94,7 @@ def _statistics(quality: Any) -> dict[str, Any]:
 class Inspector:
     """Looks at the rows of new versions before they are committed."""
 
-    def __init__(
-        self, store: ExpectationStore, data_sets: DataSets, limits: process.Limits, free: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, store: ExpectationStore, data_sets: DataSets, limits: process.Limits, free: Turns) -> None:
         self._store, self._data_sets, self._limits, self._free = store, data_sets, limits, free
 
     async def inspected(self, scope: Scope, new: NewVersion, now: datetime) -> NewVersion:
@@ -131,7 +130,7 @@ class Inspector:
         return not there or await self._data_sets.has_run(scope, new.data_set, new.run)
 
     async def _look(self, scope: Scope, new: NewVersion, items: Sequence[Expectation]) -> dict[str, Any]:
-        async with self._free, AsyncExitStack() as stack:
+        async with self._free.turn(scope.tenant), AsyncExitStack() as stack:
             old = list[str]()
             if new.append and any(item.kind is Kind.UNIQUE for item in items):
                 old = await self._old(scope, new.data_set, stack)
