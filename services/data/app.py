@@ -148,7 +148,7 @@ def _expectations(
 ) -> DataSetExpectations:
     store, limits = ExpectationStore(database), Limits(config.query_seconds, config.query_memory_mib)
     data_sets.inspector = Inspector(store, data_sets, limits, Turns(config.queries_at_once))
-    return DataSetExpectations(store, data_sets, metering, limits, runtime.now)
+    return DataSetExpectations(store, data_sets, metering, limits, Turns(config.queries_at_once), runtime.now)
 
 
 def _features(

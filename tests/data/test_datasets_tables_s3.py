@@ -67,7 +67,7 @@ class Instance:
         self.database, free = shared, Turns(1)
         self.data_sets.divider = Divider(self.tables, Limits(30, 2048), free)
         self.data_sets.inspector = Inspector(kept, self.data_sets, limits, Turns(1))
-        self.expectations = DataSetExpectations(kept, self.data_sets, Metering(shared), limits, now)
+        self.expectations = DataSetExpectations(kept, self.data_sets, Metering(shared), limits, free, now)
         self.comparisons = Comparisons(self.data_sets, Metering(shared), limits, Turns(1))
 
     async def add(self, run: str, *numbers: int, append: bool = True) -> DataSetVersion:

@@ -101,6 +101,7 @@ async def test_the_same_search_finds_the_same(running: House) -> None:
         ({"label": "none"}, "label: must be a column of 0 and 1; none is not"),
         ({"time": "week"}, "time: must be a column of times; week is not"),
         ({"exclude": ["none"]}, "exclude.0: the data set has no column none"),
+        ({"time": "week", "exclude": ["id", "week"]}, "exclude.1: is the time, which says what is known too late"),
         ({"allow": ["id", "none"]}, "allow.1: the data set has no column none"),
         ({"rows": 10}, "rows: must lie between 1000 and 200000"),
         ({"false_discovery_rate": 0.9}, "false_discovery_rate: must lie between 0.001 and 0.5"),

@@ -41,10 +41,11 @@ class DataSetExpectations:
         data_sets: DataSets,
         metering: Metering,
         limits: process.Limits,
+        free: Turns,
         now: Callable[[], datetime],
     ) -> None:
         self._store, self._data_sets, self._metering = store, data_sets, metering
-        self._limits, self._now = limits, now
+        self._limits, self._free, self._now = limits, free, now
 
     async def set(self, scope: Scope, data_set: str, items: Sequence[Expectation], etag: str) -> Expectations:
         """Raises not_found, invalid_value, etag_required, etag_mismatch."""
@@ -81,7 +82,7 @@ class DataSetExpectations:
         ]
         learn = {"rows": found.rows, "rows_added": found.rows_added, "columns": columns}
         limits = waited_for(self._limits, seconds)
-        async with self._data_sets.local(scope, location) as local:
+        async with self._free.turn(scope.tenant), self._data_sets.local(scope, location) as local:
             request = {"learn": learn, "tables": table_requests({"t": local})}
             answer = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
         return tuple(_ITEMS.validate_python([{"action": Action.WARN, **item} for item in answer["expectations"]]))

@@ -92,6 +92,9 @@ def read_columns(wanted: Wanted, columns: Sequence[Column]) -> tuple[Column, ...
         for index, name in enumerate(getattr(wanted, field))
         if name not in known
     ]
+    if wanted.time and wanted.time in wanted.exclude:
+        text = "is the time, which says what is known too late: it has to be read"
+        found.append(Violation(f"/exclude/{wanted.exclude.index(wanted.time)}", text))
     if known.get(wanted.label) not in NUMBERS:
         found.append(Violation("/label", f"must be a column of 0 and 1; {wanted.label} is not"))
     if wanted.time and known.get(wanted.time) not in TIMES:
