@@ -17,6 +17,7 @@ from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
 from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
+from aimass.frames import AsyncFrame, Tables, query_of
 from aimass.operations import AsyncOperationHandle
 from aimass.predictions import Prediction
 from aimass.receipts import Keep
@@ -158,6 +159,14 @@ class AsyncClient(AsyncServices):
             raise AssertionError("unreachable")
         finally:
             target.close()
+
+    def query(self, sql: str, tables: Tables, **given: Any) -> AsyncFrame:
+        """As `Client.query`; the methods of the frame are awaited."""
+        return AsyncFrame(lambda: self.exports.stream_query(**query_of(sql, tables, given)))
+
+    def rows(self, data_set: str, version: int = 0, **given: Any) -> AsyncFrame:
+        """As `Client.rows`."""
+        return AsyncFrame(lambda: self.exports.stream_version(data_set=data_set, version=version, **given))
 
     async def predict(
         self,

@@ -424,6 +424,35 @@ class AsyncExpectations:
         self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[expectations_pb2.ExpectationCheck]: ...
 
+class AsyncExports:
+    """As Exports, awaited."""
+
+    def stream_query(
+        self,
+        *,
+        sql: str,
+        tables: Sequence[datasets_pb2.QueryTable | Fields],
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncIterator[bytes]:
+        """Runs a SELECT over the given versions and streams its whole result in the Arrow IPC streaming format."""
+
+    def stream_version(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        columns: Sequence[str] | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncIterator[bytes]:
+        """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does;
+        of the newest for version 0."""
+
 class AsyncExtractions:
     """As Extractions, awaited."""
 
@@ -1845,6 +1874,7 @@ class AsyncServices:
     data_sets: AsyncDataSets
     engines: AsyncEngines
     expectations: AsyncExpectations
+    exports: AsyncExports
     extractions: AsyncExtractions
     feature_searches: AsyncFeatureSearches
     feature_sets: AsyncFeatureSets

@@ -16,6 +16,7 @@ from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
 from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
+from aimass.frames import Frame, Tables, query_of
 from aimass.operations import OperationHandle
 from aimass.predictions import Prediction
 from aimass.receipts import Keep
@@ -175,6 +176,22 @@ class Client(Services):
             raise AssertionError("unreachable")
         finally:
             target.close()
+
+    def query(self, sql: str, tables: Tables, **given: Any) -> Frame:
+        """The rows of a SELECT, as a data frame: `client.query("SELECT id FROM flights", "flights").to_arrow()`.
+
+        `tables` are the data sets that it reads: a name, names, or by their names in the query a data set, one with the
+        number of a version (`{"old": ("flights", 1)}`), or fields of `QueryTable`. Further arguments are those of
+        `exports.stream_query`.
+        """
+        return Frame(lambda: self.exports.stream_query(**query_of(sql, tables, given)))
+
+    def rows(self, data_set: str, version: int = 0, **given: Any) -> Frame:
+        """The rows of a version of a data set, the newest for 0, to be read as a data frame: `.to_pandas()`.
+
+        Further arguments are those of `exports.stream_version`: columns, tag, as_of, max_rows.
+        """
+        return Frame(lambda: self.exports.stream_version(data_set=data_set, version=version, **given))
 
     def predict(
         self,

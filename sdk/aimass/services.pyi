@@ -436,6 +436,39 @@ class Expectations:
         self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[expectations_pb2.ExpectationCheck]: ...
 
+class Exports:
+    """Results of queries and versions of data sets for other systems, as a whole and without pages."""
+
+    def stream_query(
+        self,
+        *,
+        sql: str,
+        tables: Sequence[datasets_pb2.QueryTable | Fields],
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> Iterator[bytes]:
+        """Runs a SELECT over the given versions and streams its whole result in the Arrow IPC streaming format. The
+        result is never kept as a whole: a reader that is slow slows the query down, one that goes away ends it. A
+        stream that ends without being complete was broken off: over HTTP the connection breaks, over gRPC the call
+        fails. sql_not_allowed: it does more than read the given tables. limit_exceeded: the result is larger than the
+        installation allows."""
+
+    def stream_version(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        columns: Sequence[str] | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> Iterator[bytes]:
+        """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does;
+        of the newest for version 0."""
+
 class Extractions:
     """Runs of rules and rule sets that read sources into data sets."""
 
@@ -1899,6 +1932,7 @@ class Services:
     data_sets: DataSets
     engines: Engines
     expectations: Expectations
+    exports: Exports
     extractions: Extractions
     feature_searches: FeatureSearches
     feature_sets: FeatureSets

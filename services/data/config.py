@@ -28,6 +28,11 @@ class Config(Settings):
     query_seconds: float = Field(30.0, gt=0)
     query_memory_mib: int = Field(2048, gt=0)
     queries_at_once: int = Field(2, ge=1)
+    # Time of one stream of rows to another system, and the most MiB that it has; how many there are at once. Its memory
+    # is that of a query.
+    stream_seconds: float = Field(600.0, gt=0)
+    stream_mib: int = Field(16384, gt=0)
+    streams_at_once: int = Field(2, ge=1)
     # Time and memory of one search for rules, for joins or for a repair, and how many searches for rules and joins run
     # at once; of repairs, one does.
     discovery_seconds: float = Field(50.0, gt=0)

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 from services.data.config import Config
 from services.data.datasets.laying import Laying
+from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
+from services.data.exports.api import ExportsApi
+from services.data.exports.service import Exports
 from services.data.feature_joins.runner import JoinRunner
 from services.data.feature_joins.service import FeatureJoins
 from services.data.feature_joins.store import JoinStore
@@ -38,6 +41,7 @@ from services.kit.db import Database
 from services.kit.forgetting import Forget
 from services.kit.leased_work import Spawn
 from services.kit.process import Limits
+from services.kit.turns import Turns
 
 Task = Callable[[], Coroutine[Any, Any, None]]
 Now = Callable[[], datetime]
@@ -67,12 +71,20 @@ class Added(NamedTuple):
 
 
 def derived_slices(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: Around) -> Added:
-    """Feature views, series sets, partitions and feature searches."""
+    """Feature views, series sets, partitions, exports and feature searches."""
     metering, *_ = around
     found = _feature_views(config, runtime, database, data_sets, around)
     found = found.and_(_series(config, runtime, database, data_sets, around))
     found = found.and_(_partitions(config, runtime, database, data_sets, metering))
+    found = found.and_(_exports(config, data_sets, metering))
     return found.and_(_feature_search(config, runtime, database, data_sets, metering))
+
+
+def _exports(config: Config, data_sets: DataSets, metering: Metering) -> Added:
+    limits, free = Limits(config.stream_seconds, config.query_memory_mib), Turns(config.streams_at_once)
+    queries = Queries(data_sets, metering, limits, free)
+    exports = Exports(data_sets, queries, metering, limits, free, config.stream_mib * 2**20)
+    return Added({"aimass.v1.Exports": ExportsApi(exports, data_sets)}, {}, [], [], [])
 
 
 def _partitions(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering) -> Added:

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -185,9 +185,7 @@ class Calls:
         start, attempt = self._stub(owner, method, "unary_unary"), 1
         self._retries.asked()
         while True:
-            metadata = self._metadata(owner, caller, attempt)
-            if carry and (reservation := await carry()):
-                metadata = (*metadata, ("reservation", reservation))
+            metadata = self._metadata(owner, caller, attempt, await carry() if carry else "")
             try:
                 async with self._through(owner, method, caller, until):
                     call = start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata)
@@ -209,20 +207,29 @@ class Calls:
             raise
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
+        self._cleaner.check_readable(method, caller.principal.scope.tenant)
         await self._cleaner.request(method, request, caller.principal.scope.tenant)
+        async with self._longwork.held(method, request, caller.principal) as held:
+            found = self._streamed(method, owner, request, caller, timeout, held.carry)
+            async with contextlib.aclosing(found) as items:
+                async for item in items:
+                    yield decode(item)
+
+    async def _streamed(
+        self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None, carry: Carry
+    ) -> AsyncGenerator[bytes]:
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt, begun = self._stub(owner, method, "unary_stream"), 1, False
         self._retries.asked()
         while True:
-            metadata = self._metadata(owner, caller, attempt)
+            metadata = self._metadata(owner, caller, attempt, await carry())
             try:
                 async with self._through(owner, method, caller, until) as passage:
                     async for item in start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata):
                         if not begun and passage:
                             passage.end()  # an open stream takes no room in the gate
                         begun = True
-                        item = await self._cleaner.answer(method, item, caller.principal.scope.tenant)
-                        yield decode(item)
+                        yield await self._cleaner.answer(method, item, caller.principal.scope.tenant)
                 return
             except Disconnected:
                 safe = repeatable(method, caller.metadata) and not begun
@@ -256,8 +263,10 @@ class Calls:
             self._stubs[key] = getattr(self._runtime.channel(owner), kind)(method.path, None, None)
         return self._stubs[key]
 
-    def _metadata(self, owner: str, caller: Caller, attempt: int) -> tuple[tuple[str, str], ...]:
-        own = self._runtime.metadata(owner, caller.principal, caller.request_id)
+    def _metadata(self, owner: str, caller: Caller, attempt: int, reservation: str = "") -> tuple[tuple[str, str], ...]:
+        own = (*self._runtime.metadata(owner, caller.principal, caller.request_id),)
+        if reservation:
+            own = (*own, ("reservation", reservation))
         passed = ((key, value) for key, value in caller.metadata.items() if key not in _OURS)
         return (*own, *passed) if attempt == 1 else (*own, *passed, (ATTEMPT, str(attempt)))
 

@@ -15,6 +15,7 @@ from services.kit.errors import Failure
 SOCKET, FILES = "AIMASS_CHILD_SOCKET", "AIMASS_CHILD_FILES"  # variables that the launcher sets
 PIPES = "pipes"  # in place of a socket's descriptor: where only standard input and output lead outside
 LENGTH = struct.Struct("!I")
+RAW = b"\0"  # in front of a message that is bytes; JSON begins otherwise
 Json = dict[str, Any]
 
 
@@ -57,6 +58,12 @@ class Child:
     def progress(self, message: Json) -> None:
         """Tells the parent how far the work is."""
         self.send({"progress": message})
+
+    def pour(self, data: bytes) -> None:
+        """Gives the parent bytes, which it gets as its progress. Returns once it has room for them."""
+        with self._lock:
+            self._connection.sendall(LENGTH.pack(len(RAW) + len(data)) + RAW)
+            self._connection.sendall(data)
 
     def send(self, message: Json) -> None:
         """One message to the parent."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from services.kit.child import LENGTH, Json
+from services.kit.child import LENGTH, RAW, Json
 from services.kit.errors import Code, Failure, Violation
 
 LARGEST = 64 * 2**20
@@ -19,10 +19,12 @@ def length_of(prefix: bytes) -> int:
 
 
 def parse(body: bytes) -> tuple[Json | None, Any]:
-    """The result with the milliseconds of processors that it took, or nothing with progress.
+    """The result with the milliseconds of processors that it took, or nothing with progress or bytes.
 
     Raises what the work raised.
     """
+    if body.startswith(RAW):
+        return None, body[len(RAW) :]
     message: Json = orjson.loads(body)
     if "result" in message:
         return dict(message["result"]), int(message.get("cpu_milliseconds", 0))

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.kit.child import FILES, LENGTH, SOCKET, Json, frame
 from services.kit.errors import Code, Failure, Internal, Violation
@@ -43,12 +44,13 @@ async def run(
     module: str,
     request: Json,
     limits: Limits | None = None,
-    progress: Callable[[Json], Awaitable[None]] | None = None,
+    progress: Callable[[Any], Awaitable[None]] | None = None,
     spent: Spent | None = None,
 ) -> Json:
     """Runs the entry module `module` on a request and returns its result.
 
-    `progress` is awaited for each message before the next is read, so a slow parent slows the child, not its memory.
+    `progress` is awaited for each message, JSON or what was poured as bytes, before the next is read, so a slow parent
+    slows the child, not its memory.
     Raises what the child raised as Failure, limit_exceeded, or internal when it died (Killed, when by a signal that
     did not come from here). Cancelling kills it. `spent` learns what it uses, however it ends.
     """
@@ -139,7 +141,7 @@ async def _talk(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     request: Json,
-    progress: Callable[[Json], Awaitable[None]] | None,
+    progress: Callable[[Any], Awaitable[None]] | None,
     spent: Spent,
 ) -> Json:
     writer.write(frame(request))

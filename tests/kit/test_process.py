@@ -27,6 +27,11 @@ def main(request: Json, child: Child) -> Json:
             for step in range(3):
                 child.progress({"step": step})
             return {"echo": request["say"], "environment": sorted(os.environ)}
+        case "pour":
+            child.pour(b"\0{}" * 100_000)
+            child.progress({"step": 1})
+            child.pour(b"")
+            return {"poured": 2}
         case "refuse":
             raise Failure(Code.SQL_NOT_ALLOWED, "no")
         case "die":
@@ -57,6 +62,16 @@ def main(request: Json, child: Child) -> Json:
 
 async def run(do: str, limits: Limits | None = None, **request: Any) -> Json:
     return await process.run(ME, {"do": do, **request}, limits)
+
+
+async def test_bytes_and_progress_come_in_order_as_they_were_sent() -> None:
+    got: list[Any] = []
+
+    async def take(message: Any) -> None:
+        got.append(message)
+
+    assert await process.run(ME, {"do": "pour"}, None, take) == {"poured": 2}
+    assert got == [b"\0{}" * 100_000, {"step": 1}, b""]
 
 
 async def test_a_child_answers_and_tells_progress() -> None:

@@ -72,6 +72,10 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "sql": f"SELECT count(*) AS rows FROM {of('data_set')}",
         "tables": [{"data_set": of("data_set"), "version": 1}],
     },
+    "StreamQuery": lambda of: {
+        "sql": f"SELECT count(*) AS rows FROM {of('data_set')}",
+        "tables": [{"data_set": of("data_set"), "version": 1}],
+    },
     "SetExpectations": lambda of: {
         "expectations": [{"kind": "EXPECTATION_KIND_ROW_COUNT", "action": "EXPECTATION_ACTION_WARN", "minimum": "1"}]
     },

@@ -39,11 +39,20 @@ def group(service: str) -> typer.Typer:
     methods = contract.services()[service]
     comment = contract.comments().get(next(iter(methods.values())).descriptor.containing_service.full_name, "")
     app = typer.Typer(help=comment, short_help=_first(comment), no_args_is_help=True)
-    for method in methods.values():
-        if not method.raw and not any(f.message_type and f.name == "body" for f in method.takes.fields):
-            run = command(method)
-            app.command(command_name(method), short_help=_first(run.__doc__ or ""))(run)
+    for method in filter(has_command, methods.values()):
+        run = command(method)
+        app.command(command_name(method), short_help=_first(run.__doc__ or ""))(run)
     return app
+
+
+def has_command(method: Method) -> bool:
+    """Whether a method has a generated command: those of files and streams of bytes are written by hand."""
+    return not method.raw and not any(f.message_type and f.name == "body" for f in method.takes.fields)
+
+
+def groups() -> list[str]:
+    """The services that have commands."""
+    return [name for name, methods in contract.services().items() if any(map(has_command, methods.values()))]
 
 
 def _first(text: str) -> str:

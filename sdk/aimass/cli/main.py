@@ -7,8 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from aimass import contract
-from aimass.cli import calling, generated, installation, learning, work
+from aimass.cli import calling, frames, generated, installation, learning, work
 from aimass.cli.backup_commands import backup, restore
 from aimass.cli.invoicing import invoice
 from aimass.cli.output import exit_code, explain
@@ -36,13 +35,13 @@ class _Commands(TyperGroup):
     """Written commands, and groups that are generated from the contract when they are used."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return [*super().list_commands(ctx), *(name.replace("_", "-") for name in contract.services())]
+        return [*super().list_commands(ctx), *(name.replace("_", "-") for name in generated.groups())]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> object:  # type: ignore[override]
         if found := super().get_command(ctx, cmd_name):
             return found
         service = cmd_name.replace("-", "_")
-        if service not in contract.services():
+        if service not in generated.groups():
             return None
         group = typer.main.get_group(generated.group(service))
         group.name, group.rich_help_panel = cmd_name, _SERVICES
@@ -63,7 +62,16 @@ def build() -> typer.Typer:
             backup,
             restore,
         ),
-        "Daily work": (work.upload, work.extract, learning.learn, work.predict, invoice, verify),
+        "Daily work": (
+            work.upload,
+            work.extract,
+            learning.learn,
+            frames.query,
+            frames.rows,
+            work.predict,
+            invoice,
+            verify,
+        ),
     }
     for panel, commands in panels.items():
         for command in commands:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -86,39 +86,67 @@ class Queries:
         if page[0] < 0:
             raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
         usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
+        start, pinned = _place(sql, tables, page[1])
+        plan = await self.plan(scope, sql, pinned, hidden)
+        limits = waited_for(self._limits, seconds)
+        async with self._free.turn(scope.tenant), self.here(scope, plan) as there:
+            request = {
+                "sql": plan.text,
+                "tables": there,
+                "start": start,
+                "max_rows": min(page[0] or _ROWS, _MOST_ROWS),
+            }
+            found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
+        columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
+        rows, more = tuple(found["rows"]), bool(found["truncated"])
+        token = pages.token(_mark(sql, tables), start + len(rows), *plan.numbers) if rows and more else ""
+        return Answer(columns, rows, more, plan.reads, token)
+
+    async def plan(
+        self, scope: Scope, sql: str, tables: Sequence[Table], hidden: Mapping[str, Hidden] = _NOBODY
+    ) -> "Plan":
+        """A query, checked, with the versions that it reads. Raises as `ask`."""
         names = [table.alias or table.data_set for table in tables]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InvalidValue(f"two tables are called {min(twice)}", [Violation("/tables", "names must differ")])
         checked = await asyncio.to_thread(check_query, sql, names)
-        (start, tables), read, numbers = _place(sql, tables, page[1]), {}, []
+        read, numbers, wanted = {}, [], {}
         for name, table in zip(names, tables, strict=True):
             number = await self._data_sets.number(scope, table.data_set, table.which)
             location = await self._data_sets.locate(scope, table.data_set, number)
             numbers.append(location.version.version)
             if name in checked.tables:
                 read[name] = location
-        wanted = {}
         for name, location in read.items():
             hide = hidden.get(location.version.data_set, ())
             wanted[name] = await asyncio.to_thread(pruned, location, checked.conditions[name], hide)
-        limits = waited_for(self._limits, seconds)
-        async with self._free.turn(scope.tenant), contextlib.AsyncExitStack() as stack:
+        return Plan(checked.text, read, wanted, tuple(numbers), hidden)
+
+    @contextlib.asynccontextmanager
+    async def here(self, scope: Scope, plan: "Plan") -> AsyncIterator[dict[str, Any]]:
+        """The versions of a plan on this machine, as a child is told of them, while the context lasts."""
+        async with contextlib.AsyncExitStack() as stack:
             local = {
-                name: await stack.enter_async_context(self._data_sets.local(scope, _needed(location, wanted[name])))
-                for name, location in read.items()
+                name: await stack.enter_async_context(self._data_sets.local(scope, _needed(found, plan.wanted[name])))
+                for name, found in plan.read.items()
             }
-            request = {
-                "sql": checked.text,
-                "tables": table_requests(local, hidden, wanted),
-                "start": start,
-                "max_rows": min(page[0] or _ROWS, _MOST_ROWS),
-            }
-            found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
-        columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
-        reads = tuple(_read(name, location, wanted[name]) for name, location in read.items())
-        rows, more = tuple(found["rows"]), bool(found["truncated"])
-        token = pages.token(_mark(sql, tables), start + len(rows), *numbers) if rows and more else ""
-        return Answer(columns, rows, more, reads, token)
+            yield table_requests(local, plan.hidden, plan.wanted)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked query: what the engine gets, the versions and partitions that it reads, the number of each version."""
+
+    text: str
+    read: Mapping[str, Location]
+    wanted: Mapping[str, frozenset[int]]
+    numbers: tuple[int, ...]
+    hidden: Mapping[str, Hidden]
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """What is read of each version."""
+        return tuple(_read(name, found, self.wanted[name]) for name, found in self.read.items())
 
 
 def _mark(sql: str, tables: Sequence[Table]) -> str:

@@ -74,13 +74,20 @@ class Metering:
             await self._keep(scope, operation, child, spent)
 
     async def run_once(
-        self, scope: Scope, usage: CpuUsage, reservation: str, module: str, request: Json, limits: Limits
+        self,
+        scope: Scope,
+        usage: CpuUsage,
+        reservation: str,
+        module: str,
+        request: Json,
+        limits: Limits,
+        progress: Callable[[Any], Awaitable[None]] | None = None,
     ) -> Json:
         """`process.run` for work that is over when it has answered, however; what it used is published at once."""
         spent, name = Spent(), reservation or uuid7()
         try:
             limits = replace(limits, cpu_milliseconds=usage.left)
-            return await process.run(module, request, limits, None, spent)
+            return await process.run(module, request, limits, progress, spent)
         finally:
             done = replace(usage, children={name: spent.cpu_milliseconds})
             event = events.work_ended(scope, done, schema.operations.now(), name)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -77,7 +77,8 @@ class Rest:
                 return response
             items = self._calls.stream(method, message, caller, request.timeout, _decoder(method))
             if not offers:
-                return await streams.download(items)
+                async with _while_there(request.receive):
+                    return await streams.download(items)
             return await streams.respond(items, accepted, request.logged_path, request.request_id, self._leaving)
 
     async def _unary(self, method: Method, message: Message, caller: Caller, request: Request) -> Response:
@@ -226,6 +227,30 @@ async def _unless_gone(call: Awaitable[Any], receive: body.Receive) -> Any:
             task.cancel()
         with contextlib.suppress(BaseException):
             await work
+
+
+@contextlib.asynccontextmanager
+async def _while_there(receive: body.Receive) -> AsyncIterator[None]:
+    """Ends what its task does when the client disconnects, in this task: a stream is bound to it. Raises Gone."""
+    task, gone = asyncio.current_task(), False
+    assert task
+
+    async def watch() -> None:
+        nonlocal gone
+        await _hung_up(receive)
+        gone = True
+        task.cancel()
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise body.Gone from None
+    finally:
+        watching.cancel()
 
 
 async def _hung_up(receive: body.Receive) -> None:

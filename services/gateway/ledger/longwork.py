@@ -1,8 +1,9 @@
 """Long work in the ledger: reserved when it is asked for, settled when the service that did it says what it used."""
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aimass.v1 import jobs_pb2, options_pb2
@@ -21,6 +22,7 @@ from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
 _UNBOUND = 300.0  # seconds that a reservation waits for its work
+_SAYING = 60.0  # seconds that work may take to say what it used, once its caller has waited long enough
 _QUEUED = 7 * 24 * 3600.0  # seconds that work may wait for its turns; what ends later is charged all the same
 # After these failures it is unknown whether the work exists: its reservation waits.
 _UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
@@ -34,6 +36,21 @@ Carry = Callable[[], Awaitable[str]]
 Send = Callable[[Carry], Awaitable[tuple[bytes, Any]]]
 
 
+class Held:
+    """What is reserved for a call."""
+
+    def __init__(self, entry: Entry | None, again: Callable[[], Awaitable[Entry | None]] | None) -> None:
+        """`again` reserves for another try; None: all tries are for the same work."""
+        self.entry, self._again, self._tries = entry, again, itertools.count()
+
+    async def carry(self) -> str:
+        """What the next try carries. Raises quota_exceeded."""
+        if next(self._tries) and self._again:
+            self.entry = None  # the try that was lost says by it what it used
+            self.entry = await self._again()
+        return self.entry.entry if self.entry else ""
+
+
 class LongWork:
     """Reserves for calls that the contract says it of, and hears how jobs and operations ended."""
 
@@ -42,25 +59,34 @@ class LongWork:
 
     async def around(self, method: Method, request: Any, caller: Principal, send: Send) -> tuple[bytes, Any]:
         """The reply of a call that starts long work. Raises quota_exceeded, and what the call raises."""
-        entry, answers = await self._reserve(method, request, caller), method.policy.reserves.answers
-        tries = itertools.count()
-
-        async def carry() -> str:
-            nonlocal entry
-            if next(tries) and answers:
-                entry = None  # the try that was lost says by it what it used
-                entry = await self._reserve(method, request, caller)
-            return entry.entry if entry else ""
-
-        try:
-            reply, trailers = await send(carry)
-        except Failure as failure:
-            if entry and failure.code not in (*_UNSURE, *(_USED if answers else ())):
-                await self._try(self._entries.settle([(entry, Amounts())]))
-            raise
-        if entry and not answers:
-            await self._try(self._entries.bind(entry, _reference(Operation.FromString(reply)), _QUEUED))
+        async with self.held(method, request, caller) as held:
+            reply, trailers = await send(held.carry)
+        if held.entry and not method.policy.reserves.answers:
+            await self._try(self._entries.bind(held.entry, _reference(Operation.FromString(reply)), _QUEUED))
         return reply, trailers
+
+    @contextlib.asynccontextmanager
+    async def held(self, method: Method, request: Any, caller: Principal) -> AsyncIterator["Held"]:
+        """Around a call that starts long work, or a stream that is it; for others it holds nothing. Raises
+        quota_exceeded.
+
+        A stream whose reader leaves stays reserved until its end is heard of.
+        """
+        if not method.policy.HasField("reserves"):
+            yield Held(None, None)
+            return
+        answers = method.policy.reserves.answers
+
+        async def again() -> Entry | None:
+            return await self._reserve(method, request, caller)
+
+        held = Held(await again(), again if answers else None)
+        try:
+            yield held
+        except Failure as failure:
+            if held.entry and failure.code not in (*_UNSURE, *(_USED if answers else ())):
+                await self._try(self._entries.settle([(held.entry, Amounts())]))
+            raise
 
     async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
         """Raises invalid_value, invalid_name, quota_exceeded; unavailable when quotas cannot be asked."""
@@ -81,7 +107,8 @@ class LongWork:
             owner=self._instance,
         )
         try:
-            (found,) = await self._entries.reserve([Claim(entry, most, _UNBOUND)])
+            seconds = max(_UNBOUND, method.deadline + _SAYING) if rule.answers else _UNBOUND
+            (found,) = await self._entries.reserve([Claim(entry, most, seconds)])
         except Failure:
             if self._book.limits(scope.tenant, scope.project, caller.id):
                 raise

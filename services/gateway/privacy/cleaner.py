@@ -7,8 +7,8 @@ from math import prod
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.contract import Method
-from services.kit.errors import Failure, InvalidValue, Violation
+from services.kit.contract import HTTP_BODY, Method
+from services.kit.errors import Code, Failure, InvalidValue, Violation
 from services.kit.privacy.filtering import Filter
 from services.kit.privacy.messages import clean
 from services.kit.privacy.policies import Policies
@@ -65,6 +65,13 @@ class Cleaner:
         message = GetMessageClass(method.gives).FromString(reply)
         await _cleaned(message, through)
         return message.SerializeToString()
+
+    def check_readable(self, method: Method, tenant: str) -> None:
+        """Raises failed_precondition where answers are to be filtered but are rows as bytes, which it cannot read."""
+        rows = method.gives.full_name == HTTP_BODY and method.policy.HasField("reserves")
+        if rows and self._policies.answer(tenant, "method", _name(method)):
+            detail = "a privacy filter covers the answers of this method, and a stream of rows cannot be filtered"
+            raise Failure(Code.FAILED_PRECONDITION, detail)
 
     async def inputs(self, tenant: str, model: str, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """A prediction's inputs. Raises invalid_value for what is refused, or for texts without their lengths."""
