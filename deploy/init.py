@@ -15,6 +15,7 @@ import typer
 
 from deploy.authority import Authority, Issued, write, written
 from services import SERVICES
+from services.data.feature_views.online import scripts
 from services.kit.cache_scripts import permissions
 
 SERVERS = ("kafka", "postgres", "redis", "s3", "triton")
@@ -112,7 +113,8 @@ def passwords(kept: Secrets) -> None:
     for name in SERVICES:
         database, cache = kept.word(f"postgres_{name}"), kept.word(f"redis_{name}")
         roles += f"CREATE ROLE {name} LOGIN PASSWORD '{database}';\nCREATE DATABASE {name} OWNER {name} {_TEXT};\n"
-        users += f"user {name} on #{_digest(cache)} {permissions()}\n"
+        more = f" {scripts.permissions()}" if name == "data" else ""
+        users += f"user {name} on #{_digest(cache)} {permissions()}{more}\n"
         texts = _FIXED | {
             "database_url": f"postgresql+psycopg://{name}:{database}@postgres:5432/{name}?{_CHECKED}",
             "cache_url": f"rediss://{name}:{cache}@redis:6379/0",

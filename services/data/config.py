@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from services.kit.config import Address, DatabaseUrl, Settings
+from services.kit.config import Address, DatabaseUrl, RedisUrl, Settings
 
 
 class Config(Settings):
@@ -53,6 +53,10 @@ class Config(Settings):
     # Time and memory of one materialisation of a feature view, or one join of features; one of each runs at a time.
     materialisation_seconds: float = Field(3600.0, gt=0)
     materialisation_memory_mib: int = Field(2048, gt=0)
+    # Where features of feature views are read by key. Empty: in the database; redis://host:port/0 or rediss:// for TLS:
+    # in Redis, which is filled from the database, up to so many MiB. What it lacks is read from the database.
+    features_url: RedisUrl = SecretStr("")
+    features_mib: int = Field(1024, gt=0)
     # Time and memory of one run of a series set; one runs at a time.
     series_seconds: float = Field(3600.0, gt=0)
     series_memory_mib: int = Field(4096, gt=0)

@@ -20,6 +20,7 @@ from services.data.feature_search.service import FeatureSearches
 from services.data.feature_search.store import SearchStore
 from services.data.feature_views.api import FeatureViewsApi
 from services.data.feature_views.covering import Covers
+from services.data.feature_views.online import InDatabase, Online
 from services.data.feature_views.reading import Reading
 from services.data.feature_views.runner import Materialiser
 from services.data.feature_views.service import FeatureViews
@@ -104,15 +105,29 @@ def _feature_views(
 ) -> Added:
     store, rows, covers = ViewStore(database), RowStore(database), Covers(runtime.storage.keys)
     limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
-    runner = Materialiser(database, store, rows, data_sets, covers, runtime.blobs, around, limits)
+    online, tasks = _online(config, runtime, store, rows)
+    runner = Materialiser(database, store, rows, data_sets, online, covers, runtime.blobs, around, limits)
     views = FeatureViews(store, rows, data_sets, runner, runtime.now)
-    reading = Reading(store, rows, data_sets, covers, runtime.now)
+    reading = Reading(store, online, data_sets, covers, runtime.now)
     join_store = JoinStore(database)
     joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)
     joins = FeatureJoins(join_store, views, data_sets, joiner, runtime.now)
-    api, start = FeatureViewsApi(views, reading, joins, runtime.now), [runner.resume, joiner.resume]
+    api, start = FeatureViewsApi(views, reading, joins, runtime.now), [online.start, runner.resume, joiner.resume]
     kept, watch = {"feature-views": views.kept}, Watch(store, views.seconds_behind)
-    return Added({"aimass.v1.FeatureViews": api}, kept, start, [rows.close], [covers.forget], [watch.run])
+    close, forget = [online.close, rows.close], [covers.forget, online.forget]
+    return Added({"aimass.v1.FeatureViews": api}, kept, start, close, forget, [watch.run, *tasks])
+
+
+def _online(config: Config, runtime: Runtime, store: ViewStore, rows: RowStore) -> tuple[Online, Sequence[Task]]:
+    """Where features are read, and what keeps it filled."""
+    if not (url := config.features_url.get_secret_value()):
+        return InDatabase(rows), []
+    from services.data.feature_views.online.far import InRedis
+    from services.data.feature_views.online.filling import Filling
+
+    settings = runtime.settings
+    redis = InRedis(rows, url, config.features_mib * 2**20, settings.tls_dir, settings.cache_any_version)
+    return redis, [Filling(store, rows, redis).run]
 
 
 def _series(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: Around) -> Added:

@@ -34,6 +34,7 @@ Address = Annotated[str, _form("host:port", r"\S*:[0-9]{1,5}")]
 AddressRange = Annotated[str, _form("host:port or host:first-last", r"\S+:[0-9]{1,5}(-[0-9]{1,5})?")]
 _DATABASE = "postgresql+psycopg://user:password@host/database"
 DatabaseUrl = Annotated[SecretStr, _form(_DATABASE, r"(postgresql\+psycopg|sqlite)://.+")]
+RedisUrl = Annotated[SecretStr, _form("redis://host:port/db or rediss://host:port/db", r"rediss?://.+")]
 COMMAS = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 
 

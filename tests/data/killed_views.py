@@ -1,4 +1,4 @@
-"""A data service that kills itself as it materialises a view: `python -m tests.data.killed_views HOME POINT`."""
+"""A data service that kills itself as it materialises: `python -m tests.data.killed_views HOME POINT [REDIS]`."""
 
 import asyncio
 import sys
@@ -39,11 +39,12 @@ def in_a_page(count: int) -> Callable[[], None]:
     """Kills this process when it has stored so many pages, in the transaction of the next one."""
     seen, put = [0], Store.advance
 
-    def advance(*args: Any) -> None:
-        put(*args)
+    def advance(*args: Any) -> Any:
+        step = put(*args)
         seen[0] += 1
         if seen[0] > count:
             die()
+        return step
 
     return lambda: setattr(Store, "advance", advance)
 
@@ -68,8 +69,8 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
-async def main(home: Path, point: str) -> None:
-    async with house(home, "data") as running:
+async def main(home: Path, point: str, redis: str = "") -> None:
+    async with house(home, "data", **({"AIMASS_DATA_FEATURES_URL": redis} if redis else {})) as running:
         await add(running, "readings", table())
         await create(running)
         POINTS[point]()
@@ -78,4 +79,4 @@ async def main(home: Path, point: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

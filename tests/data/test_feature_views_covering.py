@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.data.feature_views.covering import KEY, Cover, Covers, Place
+from services.data.feature_views.covering import KEY, Cover, Covers
+from services.data.feature_views.places import Place
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from services.kit.key_store import FolderKeys

@@ -12,6 +12,7 @@ from aimass.v1 import feature_views_pb2 as pb
 from aimass.v1 import operations_pb2
 from aimass.v1.feature_views_pb2_grpc import FeatureViewsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
+from services.kit.telemetry.metrics import REGISTRY
 from tests.support.house import House
 
 FOUND, MISSING, EXPIRED = (
@@ -77,6 +78,11 @@ async def values(home: House, *keys: Any, name: str = "sensors", **said: Any) ->
     """What is found of each key; None for what is not."""
     found = await read(home, *keys, name=name, **said)
     return [[plain(value) for value in row.values] if row.state == FOUND else None for row in found.rows]
+
+
+def reads(store: str) -> float:
+    """How many reads a store has answered in this process."""
+    return REGISTRY.get_sample_value("aimass_feature_reads_total", {"store": store}) or 0.0
 
 
 def plain(value: Value) -> Any:

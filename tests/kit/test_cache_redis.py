@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from services.kit import cache_redis
+from services.kit import redis_link
 from services.kit.allowance import Claim
 from services.kit.cache_redis import RedisCache
 from services.kit.cache_scripts import HASHES, permissions
@@ -165,7 +165,7 @@ async def test_a_user_of_ours_may_run_no_other_script(redis_server: Program) -> 
 
 
 async def test_an_older_server_is_refused(redis_server: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_redis, "OLDEST", 99)
+    monkeypatch.setattr(redis_link, "OLDEST", 99)
     refused = RedisCache(redis_server.address)
     with pytest.raises(ConfigError, match="older than 99"):
         await refused.start()

@@ -8,14 +8,13 @@ import hmac
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from services.kit.auth import Scope
+from services.data.feature_views.places import Place
 from services.kit.errors import Code, Failure
 from services.kit.sealed import Key
 from services.kit.tenant_keys import TenantKeys
@@ -25,14 +24,6 @@ _NUMBER, _NONCE = 4, 12
 _HEAD = _NUMBER + _NONCE
 _MOST = 1000  # covers that are kept
 _FIRST = 1  # of the keys of a tenant: hashes stay the same when a tenant's key is rotated
-
-
-class Place(NamedTuple):
-    """A version of a view of a tenant."""
-
-    scope: Scope
-    feature_view: str
-    version: int
 
 
 class Cover:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -13,11 +13,8 @@ from services.kit.resources import changed
 # Types whose values are the same text whoever writes them: a double or a time has several.
 KEYS = (ColumnType.STRING, ColumnType.INT64, ColumnType.BOOL, ColumnType.DATE)
 TIMES = (ColumnType.TIMESTAMP, ColumnType.DATE)
-LONGEST_KEY = 1024  # characters of a text that is asked for
 MOST_BYTES = 3 * 2**20  # of values in one answer; a message may have 4 MiB
 MOST_VALUE = 64 * 1024  # bytes of the features of one row
-_EXACT = 2**53
-_INT64 = 2**63
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Coverage:
     data_set_version: int = 0
     materialise_time: datetime | None = None
     newest_event_time: datetime | None = None
+    # Of the last transaction that changed its rows: microseconds, and greater than all before; 0: there was none.
+    stamp: int = 0
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def materialised(
     after = view
     if run.version > view.serving_version and not view.delete_time:
         after = changed(view, now, serving_version=run.version)
-    return after, Coverage(covered, now, max(times, default=None))
+    return after, Coverage(covered, now, max(times, default=None), before.stamp)
 
 
 def chosen(version: ViewVersion, wanted: Sequence[str], hidden: Iterable[str]) -> tuple[int, ...]:
@@ -234,50 +233,6 @@ def chosen(version: ViewVersion, wanted: Sequence[str], hidden: Iterable[str]) -
     if found := [name for name in asked if name.lower() in masked]:
         raise Forbidden(f"{', '.join(dict.fromkeys(found))} of {version.definition.data_set} is masked: name others")
     return tuple(places[name] for name in wanted) if wanted else tuple(places.values())
-
-
-def key_of(columns: Sequence[Column], values: Sequence[Any], at: str) -> list[Any]:
-    """What a key is known by: values of JSON by the columns' types. Raises invalid_value."""
-    if len(values) != len(columns):
-        names = ", ".join(column.name for column in columns)
-        refuse([Violation(at, f"must have a value for each of {names}")])
-    pairs = zip(columns, values, strict=True)
-    return [_part(column, value, f"{at}/values/{index}") for index, (column, value) in enumerate(pairs)]
-
-
-def _part(column: Column, value: Any, at: str) -> Any:
-    match column.type:
-        case ColumnType.STRING if isinstance(value, str) and len(value) <= LONGEST_KEY:
-            return value
-        case ColumnType.BOOL if isinstance(value, bool):
-            return value
-        case ColumnType.INT64 if (number := _integer(value)) is not None:
-            return number
-        case ColumnType.DATE if isinstance(value, str) and (day := _day(value)):
-            return day
-    wanted = {
-        ColumnType.STRING: f"a text of at most {LONGEST_KEY} characters",
-        ColumnType.BOOL: "a boolean",
-        ColumnType.INT64: "an integer of 64 bits, as a text beyond 2^53",
-        ColumnType.DATE: "a date: 2030-01-31",
-    }[column.type]
-    rule = f"must be {wanted}, for {column.name}"
-    raise InvalidValue(f"{at[1:].replace('/', '.')} {rule}", [Violation(at, rule)])
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
-        return int(value)
-    if isinstance(value, str) and len(value) <= 20 and value.removeprefix("-").isdecimal() and value.isascii():
-        return int(value) if -_INT64 <= int(value) < _INT64 else None
-    return None
-
-
-def _day(value: str) -> str:
-    try:
-        return date.fromisoformat(value).isoformat() if len(value) == 10 else ""
-    except ValueError:
-        return ""
 
 
 def aged(entry: Entry | None, values: Sequence[Any], now: int, seconds_to_live: float) -> Found:

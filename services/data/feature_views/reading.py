@@ -14,8 +14,10 @@ import orjson
 from services.data.datasets.masking import NOTHING, hidden_of
 from services.data.datasets.service import UNMASK, DataSets
 from services.data.feature_views import domain, watching
-from services.data.feature_views.covering import Cover, Covers, Place
+from services.data.feature_views.covering import Cover, Covers
 from services.data.feature_views.domain import MOST_BYTES, Entry, Found, ViewVersion
+from services.data.feature_views.keys import key_of
+from services.data.feature_views.places import Place
 from services.data.feature_views.store import Store
 from services.data.feature_views.store.rows import Found as Entries
 from services.data.feature_views.wire import microseconds_of
@@ -29,8 +31,8 @@ _MOST = 10_000  # of them
 class Rows(Protocol):
     """Where rows are read."""
 
-    async def read(self, scope: Scope, view: str, version: int, keys: Sequence[bytes]) -> Entries:
-        """The rows of the keys that have one. Raises unavailable."""
+    async def read(self, place: Place, stamp: int, keys: Sequence[bytes]) -> Entries:
+        """The rows of the keys that have one, as of this stamp or a later one. Raises unavailable."""
 
 
 class Features(NamedTuple):
@@ -72,11 +74,11 @@ class Reading:
         found, masked, _ = await self._head(scope, name, version)
         hidden = NOTHING if principal.may(UNMASK, f"data-sets/{found.definition.data_set}") else masked
         places = domain.chosen(found, features, hidden)
-        texts = [orjson.dumps(domain.key_of(found.keys, key, f"/keys/{at}")) for at, key in enumerate(keys)]
+        texts = [orjson.dumps(key_of(found.keys, key, f"/keys/{at}")) for at, key in enumerate(keys)]
         place = Place(scope, name, found.version)
         cover = await self._covers.of(place)
         hashes = [cover.hash(text) for text in texts]
-        entries = await self._rows.read(scope, name, found.version, hashes)
+        entries = await self._rows.read(place, found.coverage.stamp, hashes)
         if number := cover.lacks(entry.value for entry in entries.values()):
             cover = await self._covers.of(place, number)
         now, chosen = microseconds_of(self._now()), places if places != tuple(range(len(found.features))) else None

@@ -16,8 +16,10 @@ from sqlalchemy.engine import Connection
 
 from services.data.database import schema
 from services.data.datasets.service import DataSets
-from services.data.feature_views.covering import Cover, Covers, Place
+from services.data.feature_views.covering import Cover, Covers
 from services.data.feature_views.domain import Entry, Progress, Run
+from services.data.feature_views.online import Online
+from services.data.feature_views.places import Place, Step
 from services.data.feature_views.store import Store
 from services.data.feature_views.store.rows import RowStore
 from services.data.feature_views.wire import materialisation_to_wire
@@ -43,6 +45,7 @@ class Materialiser(LeasedWork[Run]):
         store: Store,
         rows: RowStore,
         data_sets: DataSets,
+        online: Online,
         covers: Covers,
         blobs: Blobs,
         around: tuple[Metering, Callable[[], datetime], Spawn],
@@ -52,7 +55,7 @@ class Materialiser(LeasedWork[Run]):
         self._metering, self._now, spawn = around
         super().__init__(schema, spawn, at_once=1)
         self._db, self._store, self._rows, self._data_sets = database, store, rows, data_sets
-        self._covers, self._blobs, self._limits = covers, blobs, limits
+        self._online, self._covers, self._blobs, self._limits = online, covers, blobs, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
         return await self._store.runs.unfinished()
@@ -61,7 +64,8 @@ class Materialiser(LeasedWork[Run]):
         await self._store.runs.give_up(scope, work.operation, failure)
 
     async def _do(self, scope: Scope, work: Run) -> None:
-        cover = await self._covers.of(Place(scope, work.feature_view, work.version))
+        place = Place(scope, work.feature_view, work.version)
+        cover = await self._covers.of(place)
         found = await self._data_sets.locate(scope, work.data_set, work.data_set_version)
         folder = self._blobs.scratch(scope.tenant) / uuid7()
         folder.mkdir()
@@ -72,7 +76,8 @@ class Materialiser(LeasedWork[Run]):
             progress = progress.plus(message["counts"], message["position"], message["newest"])
             path = folder / message["page"]
             entries = await asyncio.to_thread(_entries, path, work, cover)
-            await self._keep(scope, work, entries, progress)
+            step = await self._keep(place, work.operation, entries, progress)
+            await self._online.put(place, step, entries)
             path.unlink()
             share = progress.position / max(1, found.version.rows)
             await self._operations.progress(scope, work.operation, share, "materialising", f"{progress.rows} rows")
@@ -90,12 +95,14 @@ class Materialiser(LeasedWork[Run]):
             shutil.rmtree(folder, ignore_errors=True)
         await self._store.finish(scope, work, self._now(), materialisation_to_wire)
 
-    async def _keep(self, scope: Scope, work: Run, entries: Sequence[Entry], progress: Progress) -> None:
-        def keep(connection: Connection) -> None:
-            self._rows.put(connection, scope, work.feature_view, work.version, entries)
-            self._store.advance(connection, scope, work.operation, progress)
+    async def _keep(self, place: Place, operation: str, entries: Sequence[Entry], progress: Progress) -> Step:
+        now = self._now()
 
-        await self._db.run(keep)
+        def keep(connection: Connection) -> Step:
+            self._rows.put(connection, place, entries)
+            return self._store.advance(connection, place, operation, progress, now)
+
+        return await self._db.run(keep)
 
 
 def _entries(path: Path, work: Run, cover: Cover) -> list[Entry]:

@@ -11,7 +11,9 @@ from sqlalchemy.engine import Connection
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
 from services.data.feature_views.domain import Coverage, FeatureView, Progress, Run, ViewVersion, extended, materialised
+from services.data.feature_views.places import Place, Standing, Step
 from services.data.feature_views.store.definitions import feature_view, run, version
+from services.data.feature_views.wire import microseconds_of
 from services.data.metering import service as metering
 from services.data.metering.domain import CpuBudget
 from services.kit.auth import Scope
@@ -75,6 +77,22 @@ class Store(Definitions[FeatureView]):
         rows = await self._db.read(lambda connection: connection.execute(select(feature_view).where(*here)).all())
         return [(Scope(one.tenant, one.project), one.feature_view, one.serving_version) for one in rows]
 
+    async def standing(self) -> Sequence[Standing]:
+        """The places of all tenants that have rows, without those of deleted views."""
+        same = [version.c[name] == feature_view.c[name] for name in ("tenant", "project", "feature_view")]
+        query = select(version, feature_view.c.serving_version).where(
+            *same, version.c.stamp > 0, feature_view.c.delete_time.is_(None)
+        )
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        running = {Place(scope, one.feature_view, one.version) for scope, one in await self.runs.unfinished()}
+        places = [Place(Scope(one.tenant, one.project), one.feature_view, one.version) for one in rows]
+        return [
+            Standing(
+                place, one.stamp, one.materialise_time is not None, one.version == one.serving_version, place in running
+            )
+            for place, one in zip(places, rows, strict=True)
+        ]
+
     async def begin(
         self, scope: Scope, make: Callable[[str], Run], name: str, once: Once | None, budget: CpuBudget
     ) -> Operation:
@@ -91,12 +109,17 @@ class Store(Definitions[FeatureView]):
         """How far a run is. Raises cancelled for one that has ended."""
         return await self._db.read(lambda connection: self._progress(connection, scope, operation))
 
-    def advance(self, connection: Connection, scope: Scope, operation: str, after: Progress) -> None:
+    def advance(self, connection: Connection, place: Place, operation: str, after: Progress, now: datetime) -> Step:
         """Says how far a run is, in the transaction that stores its rows. Raises fence_stale, cancelled."""
         schema.tenure.check(connection, operation)
         values = {"progress": _PROGRESS.dump_python(after, mode="json")}
-        if not connection.execute(update(run).where(self.runs.here(scope, operation)).values(values)).rowcount:
+        if not connection.execute(update(run).where(self.runs.here(place.scope, operation)).values(values)).rowcount:
             raise Failure(Code.CANCELLED, "the materialisation has ended")
+        here = _version_is(*place)
+        before = int(connection.execute(select(version.c.stamp).where(here)).scalar_one())
+        step = Step(before, max(before + 1, microseconds_of(now)))
+        connection.execute(update(version).where(here).values(stamp=step.after))
+        return step
 
     async def finish(self, scope: Scope, done: Run, now: datetime, respond: Respond) -> None:
         """Ends a run once: what it covers and the end of its operation in one transaction. Raises fence_stale."""

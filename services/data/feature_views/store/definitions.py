@@ -28,6 +28,8 @@ version = scoped(
     Column("data_set_version", Integer, nullable=False),
     Column("materialise_time", UtcDateTime),
     Column("newest_event_time", UtcDateTime),
+    # Of the last transaction that changed its rows.
+    Column("stamp", BigInteger, nullable=False),
 )
 # A row is a materialisation that has not ended.
 run = scoped(

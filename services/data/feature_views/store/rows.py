@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.engine import Connection, make_url
 
 from services.data.feature_views.domain import Entry
+from services.data.feature_views.places import Place
 from services.data.feature_views.store.definitions import row
 from services.kit.auth import Scope
 from services.kit.db import Database, upsert
@@ -22,6 +23,8 @@ _KEPT = [row.c[name] for name in _ENTRY]
 _WHERE = tuple(row.c[name] == bindparam(name) for name in ("tenant", "project", "feature_view", "version"))
 # Made once, for any number of keys.
 _READ = select(*_KEPT).where(*_WHERE, row.c.key.in_(bindparam("keys", expanding=True)))
+_PAGE = select(*_KEPT).where(*_WHERE, row.c.key > bindparam("after")).order_by(row.c.key).limit(bindparam("most"))
+_SIZE = select(func.count(), func.sum(func.length(row.c.value))).where(*_WHERE)
 _NEAR = (
     "SELECT key, event_time, data_set_version, position, value FROM feature_row"
     " WHERE tenant = ? AND project = ? AND feature_view = ? AND version = ? AND key IN ({})"
@@ -38,11 +41,11 @@ class RowStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="features")
         self._reader: sqlite3.Connection | None = None
 
-    def put(self, connection: Connection, scope: Scope, view: str, version: int, entries: Sequence[Entry]) -> None:
+    def put(self, connection: Connection, place: Place, entries: Sequence[Entry]) -> None:
         """Stores rows that are newer than what is there, in the caller's transaction."""
-        place = {**scope._asdict(), "feature_view": view, "version": version}
         if entries:
-            connection.execute(self._upsert(connection), [{**place, **vars(entry)} for entry in entries])
+            where = _values(place)
+            connection.execute(self._upsert(connection), [{**where, **vars(entry)} for entry in entries])
 
     def _upsert(self, connection: Connection) -> Any:
         kind = connection.dialect.name
@@ -54,12 +57,12 @@ class RowStore:
             self._made[kind] = new.on_conflict_do_update(index_elements=key, set_=changes, where=newer)
         return self._made[kind]
 
-    async def read(self, scope: Scope, view: str, version: int, keys: Sequence[bytes]) -> Found:
+    async def read(self, place: Place, keys: Sequence[bytes]) -> Found:
         """The rows of the keys that have one. Raises unavailable."""
         if self._db.near:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._read_near, (*scope, view, version), keys)
-        values = {**scope._asdict(), "feature_view": view, "version": version, "keys": list(keys)}
+            return await loop.run_in_executor(self._thread, self._read_near, tuple(_values(place).values()), keys)
+        values = {**_values(place), "keys": list(keys)}
         rows = await self._db.read(lambda connection: connection.execute(_READ, values).all())
         return {found.key: Entry(*found) for found in rows}
 
@@ -72,6 +75,17 @@ class RowStore:
             return {found[0]: Entry(*found) for found in self._reader.execute(query, (*place, *keys))}
         except sqlite3.Error:
             raise Unavailable("the database cannot be reached", retry_after=1) from None
+
+    async def page(self, place: Place, after: bytes, most: int) -> list[Entry]:
+        """Rows of a place in the order of their keys, from behind one on. Raises unavailable."""
+        values = {**_values(place), "after": after, "most": most}
+        rows = await self._db.read(lambda connection: connection.execute(_PAGE, values).all())
+        return [Entry(*found) for found in rows]
+
+    async def size(self, place: Place) -> tuple[int, int]:
+        """How many rows a place has, and the bytes of their values. Raises unavailable."""
+        count, size = await self._db.read(lambda connection: connection.execute(_SIZE, _values(place)).one())
+        return int(count), int(size or 0)
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the rows of each project of all tenants."""
@@ -89,3 +103,8 @@ class RowStore:
 
         await asyncio.get_running_loop().run_in_executor(self._thread, close)
         self._thread.shutdown()
+
+
+def _values(place: Place) -> dict[str, Any]:
+    scope, view, version = place
+    return {**scope._asdict(), "feature_view": view, "version": version}
