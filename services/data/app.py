@@ -16,6 +16,7 @@ from services.data.datasets.api import DataSetsApi
 from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.divider import Divider
+from services.data.datasets.hot import HotTables
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
@@ -86,7 +87,8 @@ def build(config: Config, runtime: Runtime) -> App:
     data_sets, catalogue = _data_sets(config, runtime, database, tables)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
     asking = (data_sets, metering, limits, Turns(config.queries_at_once))
-    queries, comparisons = Queries(*asking), Comparisons(*asking)
+    hot = HotTables(config.hot_tables_mib * 2**20)
+    queries, comparisons = Queries(*asking, hot), Comparisons(*asking)
     expectations = _expectations(config, runtime, database, data_sets, metering)
     versions = Versions(TagStore(database), data_sets, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
@@ -130,9 +132,10 @@ def build(config: Config, runtime: Runtime) -> App:
             *[*upkeep, *derived.tasks],
             *(partial(schema.tenure.watch, each) for each in resumes),
             repairs.watch,
+            hot.watch,
         ],
-        close=[tables.close, *derived.close],
-        forget=[dropping(database, schema.metadata), *derived.forget],
+        close=[hot.close, tables.close, *derived.close],
+        forget=[dropping(database, schema.metadata), hot.forget, *derived.forget],
     )
 
 

@@ -33,6 +33,9 @@ class Config(Settings):
     stream_seconds: float = Field(600.0, gt=0)
     stream_mib: int = Field(16384, gt=0)
     streams_at_once: int = Field(2, ge=1)
+    # MiB of tables that queries read again and again, which are kept in memory; at most four processes keep them, one
+    # for each tenant, until nobody has asked for five minutes. 0: every query reads files.
+    hot_tables_mib: int = Field(512, ge=0)
     # Time and memory of one search for rules, for joins or for a repair, and how many searches for rules and joins run
     # at once; of repairs, one does.
     discovery_seconds: float = Field(50.0, gt=0)

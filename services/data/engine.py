@@ -13,19 +13,27 @@ from services.kit.child import Json
 from services.kit.errors import Code, Failure, InvalidValue
 
 
+def new_session() -> Any:
+    """A `deltalake.QueryBuilder` without tables, in which the case of names counts."""
+    from deltalake import QueryBuilder
+
+    session = QueryBuilder()
+    for setting in ("execution.target_partitions = 1", "sql_parser.enable_ident_normalization = false"):
+        session.execute(f"SET datafusion.{setting}")
+    return session
+
+
 class Engine:
     """The tables of one query by name: `{uri, version}`, the number being Delta's; `view`: what is seen of one."""
 
     def __init__(self, tables: Mapping[str, Json], spill: tuple[str, int] | None = None) -> None:
         """`spill`: a folder, and the MiB beyond which it sorts in files there."""
-        from deltalake import DeltaTable, QueryBuilder
+        from deltalake import DeltaTable
 
-        self._query = QueryBuilder()
+        self._query = new_session()
         if spill:
             self._query.execute("SET datafusion.runtime.temp_directory = '{}'".format(spill[0].replace("'", "''")))
             self._query.execute(f"SET datafusion.runtime.memory_limit = '{spill[1]}M'")
-        for setting in ("execution.target_partitions = 1", "sql_parser.enable_ident_normalization = false"):
-            self._query.execute(f"SET datafusion.{setting}")
         for name, table in tables.items():
             view = table.get("view")
             under = f"__masked_{name}" if view else name

@@ -1,4 +1,7 @@
-"""A child process's own side: one request, progress, one result. An entry module has `main(request, child)`."""
+"""A child process's own side: one request, progress, one result. An entry module has `main(request, child)`.
+
+A resident child (`attend`) gets its next request when it has answered the one before.
+"""
 
 import os
 import socket
@@ -6,6 +9,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -54,6 +58,7 @@ class Child:
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
+        self._used = 0
 
     def progress(self, message: Json) -> None:
         """Tells the parent how far the work is."""
@@ -64,6 +69,15 @@ class Child:
         with self._lock:
             self._connection.sendall(LENGTH.pack(len(RAW) + len(data)) + RAW)
             self._connection.sendall(data)
+
+    def used(self) -> int:
+        """Milliseconds of processors since the last call of this, or since the start."""
+        import resource
+
+        found = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        total = int(sum(each.ru_utime + each.ru_stime for each in found) * 1000)
+        before, self._used = self._used, total
+        return total - before
 
     def send(self, message: Json) -> None:
         """One message to the parent."""
@@ -85,6 +99,31 @@ class _Lean:
 
 def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     """What a child process does: one request, one result or failure, and the end."""
+    connection = _prepared()
+    request = _request(connection)
+    # The parent sends nothing after the request: the next byte, or its end, means that it is gone.
+    threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
+    _answer(main, request, Child(connection))
+    sys.stderr.flush()
+    os._exit(0)  # the engines' threads are not waited for
+
+
+def attend(main: Callable[[Json, Child], Json]) -> NoReturn:
+    """What a resident child does: requests one after another, until its parent hangs up or is gone."""
+    connection, waiting = _prepared(), SimpleQueue[Json]()
+
+    def listen() -> NoReturn:
+        while True:
+            waiting.put(_request(connection))  # ends the process when there is no more
+
+    threading.Thread(target=listen, daemon=True).start()
+    talk = Child(connection)
+    while True:
+        _answer(main, waiting.get(), talk)
+
+
+def _prepared() -> Connection:
+    """The connection to the parent, and the limits of this process set."""
     import resource
 
     files = int(os.environ[FILES])
@@ -92,23 +131,25 @@ def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.meta_path.insert(0, _Lean)
     named = os.environ.pop(SOCKET)
-    connection: Connection = Pipes() if named == PIPES else socket.socket(fileno=int(named))
-    request = orjson.loads(_exactly(connection, LENGTH.unpack(_exactly(connection, LENGTH.size))[0]))
-    # The parent sends nothing after the request: the next byte, or its end, means that it is gone.
-    threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
-    talk = Child(connection)
+    return Pipes() if named == PIPES else socket.socket(fileno=int(named))
+
+
+def _answer(main: Callable[[Json, Child], Json], request: Json, talk: Child) -> None:
+    """One result or failure, with the processor time that it took since the answer before it."""
     try:
         result = main(request, talk)
-        used = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        seconds = sum(each.ru_utime + each.ru_stime for each in used)
-        talk.send({"result": result, "cpu_milliseconds": int(seconds * 1000)})
+        talk.send({"result": result, "cpu_milliseconds": talk.used()})
     except Failure as failure:
+        talk.used()
         pairs = [(v.pointer, v.rule) for v in failure.violations]
         talk.send({"failure": {"code": failure.code.text, "detail": failure.detail, "violations": pairs}})
     except MemoryError:
         talk.send({"failure": {"code": "limit_exceeded", "detail": "the work ran out of memory", "violations": []}})
-    sys.stderr.flush()
-    os._exit(0)  # the engines' threads are not waited for
+
+
+def _request(connection: Connection) -> Json:
+    request: Json = orjson.loads(_exactly(connection, LENGTH.unpack(_exactly(connection, LENGTH.size))[0]))
+    return request
 
 
 def _exactly(connection: Connection, count: int) -> bytes:

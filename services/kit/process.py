@@ -1,7 +1,7 @@
 """The one launcher of child processes: heavy work with limits, no secrets, and messages on a socket of its own.
 
 The parent owns the database, the child owns the CPU. The child ends when its socket closes, so a killed parent leaves
-none; killing the child is always safe. `child` is the other side.
+none; killing the child is always safe. `child` is the other side; `resident` has children that answer several requests.
 """
 
 import asyncio
@@ -55,10 +55,10 @@ async def run(
     did not come from here). Cancelling kills it. `spent` learns what it uses, however it ends.
     """
     limits, spent = limits or Limits(), spent or Spent()
-    process, reader, writer = await _start(module, limits)
-    stderr = asyncio.ensure_future(_tail(process))
-    watch = asyncio.ensure_future(_watch(process.pid, limits, spent))
-    talk = asyncio.ensure_future(_talk(reader, writer, request, progress, spent))
+    process, reader, writer = await start(entry(module), limits)
+    stderr = asyncio.ensure_future(tail(process))
+    watch = asyncio.ensure_future(watch_over(process.pid, limits, spent))
+    talk = asyncio.ensure_future(talk_to(reader, writer, request, progress, spent))
     try:
         async with asyncio.timeout(limits.seconds):
             done, _ = await asyncio.wait({talk, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +69,7 @@ async def run(
     except TimeoutError:
         raise Failure(Code.LIMIT_EXCEEDED, f"the work took longer than {limits.seconds:g} s") from None
     except (asyncio.IncompleteReadError, ConnectionError):
-        raise await _death(module, process, stderr) from None
+        raise await death(module, process, stderr) from None
     finally:
         for task in (talk, watch):
             task.cancel()
@@ -81,10 +81,13 @@ async def run(
         stderr.cancel()
 
 
-async def _start(
-    module: str, limits: Limits
+async def start(
+    code: str, limits: Limits
 ) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
-    """The child and our end of its socket; when this is cancelled, both ends are closed, and with them the child."""
+    """A child that runs this code, and our end of its socket.
+
+    When this is cancelled, both ends are closed, and with them the child.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         try:
@@ -96,7 +99,7 @@ async def _start(
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                entry(module),
+                code,
                 env=_environment(theirs.fileno(), limits),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
@@ -132,18 +135,20 @@ def environment(connection: str, limits: Limits) -> dict[str, str]:
     }
 
 
-def entry(module: str) -> str:
-    """The Python code that a child starts with."""
-    return f"import {module} as entry; from services.kit.child import child; child(entry.main)"
+def entry(module: str, stays: bool = False) -> str:
+    """The Python code that a child starts with; one that stays answers several requests."""
+    serve = "attend" if stays else "child"
+    return f"import {module} as entry; from services.kit.child import {serve}; {serve}(entry.main)"
 
 
-async def _talk(
+async def talk_to(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     request: Json,
     progress: Callable[[Any], Awaitable[None]] | None,
     spent: Spent,
 ) -> Json:
+    """Sends a request and returns its result. Raises what the work raised; IncompleteReadError when it has died."""
     writer.write(frame(request))
     await writer.drain()
     while True:
@@ -156,7 +161,7 @@ async def _talk(
             await progress(message)
 
 
-async def _tail(process: asyncio.subprocess.Process) -> str:
+async def tail(process: asyncio.subprocess.Process) -> str:
     """The end of the child's standard error; reading it keeps the pipe from filling up."""
     assert process.stderr
     kept = b""
@@ -165,7 +170,7 @@ async def _tail(process: asyncio.subprocess.Process) -> str:
     return kept.decode(errors="replace")
 
 
-async def _death(module: str, process: asyncio.subprocess.Process, stderr: "asyncio.Future[str]") -> Failure:
+async def death(module: str, process: asyncio.subprocess.Process, stderr: "asyncio.Future[str]") -> Failure:
     """The failure for a child that ended without a result."""
     printed = ""
     with contextlib.suppress(TimeoutError):
@@ -178,7 +183,7 @@ async def _death(module: str, process: asyncio.subprocess.Process, stderr: "asyn
     return Internal(f"{module} died", about)
 
 
-async def _watch(pid: int, limits: Limits, spent: Spent) -> None:
+async def watch_over(pid: int, limits: Limits, spent: Spent) -> None:
     """Raises limit_exceeded when the tree of processes holds more memory, or has used more time, than it may."""
     while True:
         await asyncio.sleep(_SAMPLE)

@@ -17,6 +17,7 @@ from services.data.datasets.comparing import Comparisons
 from services.data.datasets.differences import Kind as Change
 from services.data.datasets.divider import Divider
 from services.data.datasets.domain import DataSetVersion, Location, NewVersion
+from services.data.datasets.hot import HotTables
 from services.data.datasets.laying import Laying
 from services.data.datasets.layouts import Layout, Placing, Strategy
 from services.data.datasets.queries import Queries, Table
@@ -330,6 +331,28 @@ async def test_a_query_brings_only_files_of_partitions_that_it_needs(
     assert [row["n"] for row in answer.rows] == found
     assert [(read.files_read, read.files) for read in answer.reads] == [(len(found), 3)]
     assert len([path for path in (tmp_path / "two").rglob("kept/**/*") if path.is_file()]) == 1
+
+
+async def test_a_query_of_tables_in_memory_fetches_nothing(pair: tuple[Instance, Instance], tmp_path: Path) -> None:
+    one, two = pair
+    await one.add("r1", *range(30))
+    hot = HotTables(2**20)
+    queries = Queries(two.data_sets, Metering(two.database), Limits(30, 2048), Turns(1), hot)
+    sql, tables, found = "SELECT sum(n) AS s FROM flights", [Table("", "flights")], []
+    try:
+        for _ in range(3):
+            found.append(await queries.ask(SCOPE, sql, tables, (0, ""), 30.0))
+            here = [path for path in (tmp_path / "two").rglob("*.parquet") if path.is_file()]
+            copies = [path for path in (tmp_path / "two").rglob("kept/**/*") if path.is_file()]
+            assert not here
+            for path in copies:
+                path.unlink()
+    finally:
+        await hot.close()
+
+    assert [answer.rows for answer in found] == [({"s": 435},)] * 3
+    assert [read.in_memory for answer in found for read in answer.reads] == [False, False, True]
+    assert copies == []
 
 
 async def test_a_run_that_was_kept_before_the_data_set_was_divided_is_divided_by_another(

@@ -892,12 +892,15 @@ class TableRead(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     FILES_READ_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    IN_MEMORY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     partitions_read: _builtins.int
     """Of the partitions that have rows; 0 of 0 where the version is not divided."""
     partitions: _builtins.int
     files_read: _builtins.int
     files: _builtins.int
+    in_memory: _builtins.bool
+    """Its columns were in memory, where they are kept after the second query of a version: no file was opened."""
     def __init__(
         self,
         *,
@@ -906,6 +909,7 @@ class TableRead(_message.Message):
         partitions: _builtins.int = ...,
         files_read: _builtins.int = ...,
         files: _builtins.int = ...,
+        in_memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -914,6 +918,8 @@ class TableRead(_message.Message):
         b"files",
         "files_read",
         b"files_read",
+        "in_memory",
+        b"in_memory",
         "partitions",
         b"partitions",
         "partitions_read",

@@ -162,7 +162,9 @@ class DataSetsApi:
         return answer
 
     async def DeleteDataSet(self, request: pb.DeleteDataSetRequest, call: Call) -> pb.DataSet:
-        return data_set_to_wire(await self._data_sets.delete(call.scope, request.data_set, call.etag))
+        deleted = await self._data_sets.delete(call.scope, request.data_set, call.etag)
+        await self._queries.forget(call.scope, request.data_set)
+        return data_set_to_wire(deleted)
 
     async def UndeleteDataSet(self, request: pb.UndeleteDataSetRequest, call: Call) -> pb.DataSet:
         return data_set_to_wire(await self._data_sets.undelete(call.scope, request.data_set))

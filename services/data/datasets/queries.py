@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.data.datasets.domain import NEWEST, Location, Which, WrittenFile, types_of
+from services.data.datasets.hot import HotTables
+from services.data.datasets.hot_seats import Wanted, wanted_of
 from services.data.datasets.layouts import Placing
 from services.data.datasets.masking import Hidden, view_of
 from services.data.datasets.places import Row
-from services.data.datasets.pruning import wanted as wanted_of
+from services.data.datasets.pruning import wanted as needed_of
 from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
 from services.data.metering.service import Metering, waited_for
-from services.data.schema import Column, ColumnType
+from services.data.schema import Column, ColumnType, quoted
 from services.data.sql import check_query
 from services.data.sql.known import Condition
 from services.kit import pages, process
@@ -47,6 +49,7 @@ class Read(NamedTuple):
     partitions: int
     files_read: int
     files: int
+    in_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,17 @@ class Answer:
 class Queries:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(self, data_sets: DataSets, metering: Metering, limits: process.Limits, free: Turns) -> None:
-        """`free` has as many turns as there may be children at once."""
+    def __init__(
+        self,
+        data_sets: DataSets,
+        metering: Metering,
+        limits: process.Limits,
+        free: Turns,
+        hot: HotTables | None = None,
+    ) -> None:
+        """`free` has as many turns as there may be children at once; without `hot` every query reads files."""
         self._data_sets, self._metering, self._limits, self._free = data_sets, metering, limits, free
+        self._hot = hot or HotTables(0)
 
     async def ask(
         self,
@@ -86,21 +97,27 @@ class Queries:
         if page[0] < 0:
             raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
         usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
-        start, pinned = _place(sql, tables, page[1])
+        start, hot, pinned = _place(sql, tables, page[1])
         plan = await self.plan(scope, sql, pinned, hidden)
         limits = waited_for(self._limits, seconds)
-        async with self._free.turn(scope.tenant), self.here(scope, plan) as there:
-            request = {
-                "sql": plan.text,
-                "tables": there,
-                "start": start,
-                "max_rows": min(page[0] or _ROWS, _MOST_ROWS),
-            }
-            found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
+        request = {"sql": plan.text, "start": start, "max_rows": min(page[0] or _ROWS, _MOST_ROWS)}
+        async with self._free.turn(scope.tenant), self._hot.turn(scope.tenant, plan.kept(scope), hot) as turn:
+            run = turn.run if turn else process.run
+            read = replace(plan, read={}) if turn and turn.all_held else plan
+            async with self.here(scope, read, whole=bool(turn)) as request["tables"]:
+                request["hot"] = _views(plan, turn.wanted) if turn else {}
+                found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits, None, run)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
-        rows, more = tuple(found["rows"]), bool(found["truncated"])
-        token = pages.token(_mark(sql, tables), start + len(rows), *plan.numbers) if rows and more else ""
-        return Answer(columns, rows, more, plan.reads, token)
+        rows, more, hot = tuple(found["rows"]), bool(found["truncated"]), bool(turn and turn.hot)
+        token = pages.token(_mark(sql, tables), start + len(rows), int(hot), *plan.numbers) if rows and more else ""
+        reads = tuple(
+            read._replace(in_memory=turn is not None and hot and read.table in turn.held) for read in plan.reads
+        )
+        return Answer(columns, rows, more, reads, token)
+
+    async def forget(self, scope: Scope, data_set: str) -> None:
+        """Keeps nothing of a data set in memory."""
+        await self._hot.drop(scope, data_set)
 
     async def plan(
         self, scope: Scope, sql: str, tables: Sequence[Table], hidden: Mapping[str, Hidden] = _NOBODY
@@ -120,16 +137,19 @@ class Queries:
         for name, location in read.items():
             hide = hidden.get(location.version.data_set, ())
             wanted[name] = await asyncio.to_thread(pruned, location, checked.conditions[name], hide)
-        return Plan(checked.text, read, wanted, tuple(numbers), hidden)
+        return Plan(checked.text, read, wanted, tuple(numbers), hidden, checked.names)
 
     @contextlib.asynccontextmanager
-    async def here(self, scope: Scope, plan: "Plan") -> AsyncIterator[dict[str, Any]]:
-        """The versions of a plan on this machine, as a child is told of them, while the context lasts."""
+    async def here(self, scope: Scope, plan: "Plan", whole: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """The versions of a plan on this machine, as a child is told of them, while the context lasts.
+
+        `whole`: with all their files, not those only that the query reads.
+        """
         async with contextlib.AsyncExitStack() as stack:
-            local = {
-                name: await stack.enter_async_context(self._data_sets.local(scope, _needed(found, plan.wanted[name])))
-                for name, found in plan.read.items()
-            }
+            local = {}
+            for name, found in plan.read.items():
+                needed = found if whole else _needed(found, plan.wanted[name])
+                local[name] = await stack.enter_async_context(self._data_sets.local(scope, needed))
             yield table_requests(local, plan.hidden, plan.wanted)
 
 
@@ -142,11 +162,29 @@ class Plan:
     wanted: Mapping[str, frozenset[int]]
     numbers: tuple[int, ...]
     hidden: Mapping[str, Hidden]
+    names: frozenset[str] | None = None  # of columns, among others; None: all may be read
+
+    def kept(self, scope: Scope) -> dict[str, Wanted]:
+        """What of each version would be in memory, if it is."""
+        return {name: wanted_of(scope, found, self.names) for name, found in self.read.items()}
 
     @property
     def reads(self) -> tuple[Read, ...]:
         """What is read of each version."""
         return tuple(_read(name, found, self.wanted[name]) for name, found in self.read.items())
+
+
+def _views(plan: Plan, kept: Mapping[str, Wanted]) -> dict[str, str]:
+    """What the query sees of tables in memory."""
+    found = {}
+    for name, location in plan.read.items():
+        version, table = location.version, f"__hot_{kept[name].key}"
+        columns = [column for column in version.columns if column.name in kept[name].columns]
+        partitions = plan.wanted[name] if partitions_of(location) else None
+        view = view_of(columns, plan.hidden.get(version.data_set, ()), table, partitions)
+        chosen = ", ".join(quoted(column.name) for column in columns)
+        found[name] = view or f"SELECT {chosen} FROM {quoted(table)}"
+    return found
 
 
 def _mark(sql: str, tables: Sequence[Table]) -> str:
@@ -155,15 +193,18 @@ def _mark(sql: str, tables: Sequence[Table]) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def _place(sql: str, tables: Sequence[Table], page_token: str) -> tuple[int, Sequence[Table]]:
-    """How many rows come before a page, and the tables at the versions of the first page. Raises invalid_value."""
-    if (place := pages.after(page_token, str, int, *[int for _ in tables])) is None:
-        return 0, tables
-    mark, start, *numbers = place
+def _place(sql: str, tables: Sequence[Table], page_token: str) -> tuple[int, bool | None, Sequence[Table]]:
+    """How many rows come before a page, whether they were from memory, and the tables at the versions of the first.
+
+    Raises invalid_value.
+    """
+    if (place := pages.after(page_token, str, int, int, *[int for _ in tables])) is None:
+        return 0, None, tables
+    mark, start, hot, *numbers = place
     if mark != _mark(sql, tables) or int(start) < 1 or any(int(number) < 1 for number in numbers):
         raise InvalidValue("page_token is of another query", [Violation("/page_token", "is of another query")])
     pinned = [Which(int(number)) for number in numbers]
-    return int(start), [replace(table, which=which) for table, which in zip(tables, pinned, strict=True)]
+    return int(start), bool(hot), [replace(table, which=which) for table, which in zip(tables, pinned, strict=True)]
 
 
 def pruned(found: Location, condition: Condition, hidden: Hidden) -> frozenset[int]:
@@ -172,7 +213,7 @@ def pruned(found: Location, condition: Condition, hidden: Hidden) -> frozenset[i
     # A field that the version has not is a column of another table.
     if not there or layout is None or not set(layout.fields) <= types.keys():
         return there
-    return there & wanted_of(condition, Placing(layout, types), hidden)
+    return there & needed_of(condition, Placing(layout, types), hidden)
 
 
 def _files(found: Location, wanted: frozenset[int]) -> tuple[WrittenFile, ...]:

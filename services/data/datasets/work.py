@@ -4,7 +4,7 @@ from typing import Any
 
 from services.data.arrow import fit
 from services.data.datasets.rows import MOST_BYTES, size_of, to_rows
-from services.data.engine import Engine
+from services.data.engine import Engine, Result
 from services.kit.child import Child, Json
 from services.kit.errors import Code, Failure
 
@@ -14,8 +14,12 @@ def main(request: Json, child: Child) -> Json:
 
     Raises query_invalid; limit_exceeded where the first row is too large for any answer.
     """
+    return answered(Engine(request["tables"]).run(request["sql"]), request)
+
+
+def answered(result: Result, request: Json) -> Json:
+    """The page of a result that is asked for. Raises as `main` does."""
     most, size, rows, start = int(request["max_rows"]), 0, list[dict[str, Any]](), int(request["start"])
-    result = Engine(request["tables"]).run(request["sql"])
     columns = result.columns()
     for batch in result.batches(1):
         passed = min(start, batch.num_rows)

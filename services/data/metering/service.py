@@ -22,6 +22,8 @@ from services.kit.timestamps import uuid7
 log = logging.getLogger(__name__)
 _KEEP = 5.0  # seconds between two writes of what runs has used: a crash loses no more
 Json = dict[str, Any]
+Progress = Callable[[Any], Awaitable[None]] | None
+Run = Callable[[str, Json, Limits | None, Progress, Spent | None], Awaitable[Json]]
 
 
 def begin(connection: Connection, scope: Scope, operation: str, kind: str, budget: CpuBudget) -> None:
@@ -81,13 +83,14 @@ class Metering:
         module: str,
         request: Json,
         limits: Limits,
-        progress: Callable[[Any], Awaitable[None]] | None = None,
+        progress: Progress = None,
+        run: Run = process.run,
     ) -> Json:
         """`process.run` for work that is over when it has answered, however; what it used is published at once."""
         spent, name = Spent(), reservation or uuid7()
         try:
             limits = replace(limits, cpu_milliseconds=usage.left)
-            return await process.run(module, request, limits, progress, spent)
+            return await run(module, request, limits, progress, spent)
         finally:
             done = replace(usage, children={name: spent.cpu_milliseconds})
             event = events.work_ended(scope, done, schema.operations.now(), name)

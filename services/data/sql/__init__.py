@@ -29,6 +29,8 @@ class CheckedQuery:
     part: str = ""
     # By table: what holds for each row of it that the query needs.
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    # All names in the text, among them those of the columns that it needs; None where it may need every column.
+    names: frozenset[str] | None = None
 
 
 def refuse(detail: str) -> Failure:

@@ -22,12 +22,20 @@ def query(sql: str, tables: frozenset[str], dialect: Dialect) -> CheckedQuery:
         return CheckedQuery(text, read, part=text)
     known = conditions(tree, read)
     nulls.guard(tree)
+    names = _names(tree)
     for select in tree.find_all(exp.Select):
         _name_columns(select)
     text, keys = _write(tree, DataFusion), _keys(tree)
     if None not in keys or tree.args.get("limit"):
-        return CheckedQuery(text, read, tuple(filter(None, keys)) if None not in keys else (), text, known)
-    return CheckedQuery(text, read, (), _write(tree.limit(_ALL), DataFusion), known)
+        return CheckedQuery(text, read, tuple(filter(None, keys)) if None not in keys else (), text, known, names)
+    return CheckedQuery(text, read, (), _write(tree.limit(_ALL), DataFusion), known, names)
+
+
+def _names(tree: exp.Expression) -> frozenset[str] | None:
+    """All names in a query; None where a star stands for columns."""
+    if any(not isinstance(star.parent, exp.Count) for star in tree.find_all(exp.Star)):
+        return None
+    return frozenset(name.name for name in tree.find_all(exp.Identifier))
 
 
 def condition(expression: str) -> str:
