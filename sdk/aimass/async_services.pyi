@@ -1676,6 +1676,7 @@ class AsyncSources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        crawl: sources_pb2.CrawlSource | Fields | None = ...,
         landed: bool | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
@@ -1708,6 +1709,7 @@ class AsyncSources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        crawl: sources_pb2.CrawlSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         landed: bool | None = ...,
         timeout: Seconds = ...,
@@ -1728,6 +1730,7 @@ class AsyncSources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        crawl: sources_pb2.CrawlSource | Fields | None = ...,
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:

@@ -1721,7 +1721,7 @@ class SeriesSets:
         """Restores a deleted series set."""
 
 class Sources:
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records."""
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records."""
 
     def create_source(
         self,
@@ -1732,6 +1732,7 @@ class Sources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        crawl: sources_pb2.CrawlSource | Fields | None = ...,
         landed: bool | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
@@ -1765,6 +1766,7 @@ class Sources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        crawl: sources_pb2.CrawlSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         landed: bool | None = ...,
         timeout: Seconds = ...,
@@ -1785,6 +1787,7 @@ class Sources:
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
+        crawl: sources_pb2.CrawlSource | Fields | None = ...,
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:

@@ -14,6 +14,7 @@ from services.data.extractions import domain as extractions
 from services.data.extractions import events as extraction_events
 from services.data.extractions.domain import Counts, Extraction, State
 from services.data.extractions.wire import extraction_to_wire
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.kinds import (
     Compiled,
     Definition,
@@ -56,6 +57,7 @@ RUN = Extraction("e1", "r", 2, "s", "d", "data-1", NOW)
         FilesSource(FileFormat.TEXT, upload_digest=DIGEST),
         FilesSource(FileFormat.TEXT, "*", record_start="x", record_lines=5, record_bytes=9, record_wait_seconds=7),
         KafkaSource(("a:1",), "t", TopicFormat.BYTES, lost_records=LostRecords.SKIP),
+        CrawlSource(("https://a.example/",), "/x", 3, 100, 2**20, 2**32, 0.5, "me@a.example", True),
     ],
 )
 def test_a_source_crosses_the_wire_as_it_was_described(definition: Definition) -> None:
@@ -64,6 +66,7 @@ def test_a_source_crosses_the_wire_as_it_was_described(definition: Definition) -
         sql=message.sql if message.HasField("sql") else None,
         files=message.files if message.HasField("files") else None,
         kafka=message.kafka if message.HasField("kafka") else None,
+        crawl=message.crawl if message.HasField("crawl") else None,
     )
 
     assert sources.definition_of(described) == definition

@@ -16,6 +16,8 @@ class Endpoints:
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes | Callable[[dict[str, str], dict[str, str]], Answer]] = {}
+        # What answers to any other path, by its target.
+        self.otherwise: Callable[[str, dict[str, str]], Answer] | None = None
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.faults: list[Callable[[Any], bool]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -44,6 +46,9 @@ class _Handler(buckets.Handler):
             return
         parts = urlsplit(self.path)
         found = server.answers.get(parts.path)
+        if found is None and server.otherwise:
+            target = self.path
+            found = lambda _, headers: server.otherwise(target, headers)  # noqa: E731
         if found is None:
             self.reply(404, b"nothing")
             return

@@ -541,6 +541,87 @@ class KafkaSource(_message.Message):
 Global___KafkaSource: _TypeAlias = KafkaSource  # noqa: Y015
 
 @_typing.final
+class CrawlSource(_message.Message):
+    """The pages of one site, crawled from start pages along their links. robots.txt is obeyed (RFC 9309), also its Crawl-delay;
+    its groups call this crawler aimass-crawler. A record is an object with the fields url, status, content_type, title, text,
+    links, bytes, truncated, digest, etag, last_modified, depth and fetch_time, so JSON rules make rows of it. A page is a
+    record when it is new, and again when it has changed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_URLS_FIELD_NUMBER: _builtins.int
+    PATH_PREFIX_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    MAX_PAGES_FIELD_NUMBER: _builtins.int
+    MAX_PAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    SITEMAPS_FIELD_NUMBER: _builtins.int
+    path_prefix: _builtins.str
+    """What the paths of all pages begin with, such as /guide/. Anything if unset."""
+    depth: _builtins.int
+    """How many links may lie between a start page and a page, at most 20. 0: only the start pages are read."""
+    max_pages: _builtins.int
+    """Pages that one walk through the site asks for; 1,000 if unset, at most 10,000."""
+    max_page_bytes: _builtins.int
+    """Bytes that are read of one page; 2 MiB if unset, at most 16 MiB. What lies behind is left out."""
+    max_bytes: _builtins.int
+    """Bytes that one walk reads; 256 MiB if unset, at most 4 GiB."""
+    requests_per_second: _builtins.float
+    """Requests in a second, one after the other; 1 if unset, from 0.001 to 10. The Crawl-delay of robots.txt makes it less.
+    A server that the operator has named (AIMASS_EGRESS_ALLOW) may be asked 100 times.
+    """
+    contact: _builtins.str
+    """Whom the owner of the site can turn to, such as an address of mail or of a page: it is sent with each request."""
+    sitemaps: _builtins.bool
+    """Also begins with the pages that the sitemaps name which robots.txt names, as if start pages linked to them."""
+    @_builtins.property
+    def start_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One to twenty pages of one site: the same scheme, host and port. Only this site is asked."""
+
+    def __init__(
+        self,
+        *,
+        start_urls: _abc.Iterable[_builtins.str] | None = ...,
+        path_prefix: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        max_pages: _builtins.int = ...,
+        max_page_bytes: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        requests_per_second: _builtins.float = ...,
+        contact: _builtins.str = ...,
+        sitemaps: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "contact",
+        b"contact",
+        "depth",
+        b"depth",
+        "max_bytes",
+        b"max_bytes",
+        "max_page_bytes",
+        b"max_page_bytes",
+        "max_pages",
+        b"max_pages",
+        "path_prefix",
+        b"path_prefix",
+        "requests_per_second",
+        b"requests_per_second",
+        "sitemaps",
+        b"sitemaps",
+        "start_urls",
+        b"start_urls",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CrawlSource: _TypeAlias = CrawlSource  # noqa: Y015
+
+@_typing.final
 class Source(_message.Message):
     """Where raw data comes from."""
 
@@ -552,6 +633,7 @@ class Source(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
+    CRAWL_FIELD_NUMBER: _builtins.int
     LANDED_FIELD_NUMBER: _builtins.int
     LANDED_DATA_SET_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -576,6 +658,8 @@ class Source(_message.Message):
     @_builtins.property
     def kafka(self) -> Global___KafkaSource: ...
     @_builtins.property
+    def crawl(self) -> Global___CrawlSource: ...
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -590,6 +674,7 @@ class Source(_message.Message):
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
+        crawl: Global___CrawlSource | None = ...,
         landed: _builtins.bool = ...,
         landed_data_set: _builtins.str = ...,
         etag: _builtins.str = ...,
@@ -598,6 +683,8 @@ class Source(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "crawl",
+        b"crawl",
         "create_time",
         b"create_time",
         "delete_time",
@@ -617,6 +704,8 @@ class Source(_message.Message):
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "crawl",
+        b"crawl",
         "create_time",
         b"create_time",
         "delete_time",
@@ -645,7 +734,7 @@ class Source(_message.Message):
         b"update_time",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka", "crawl"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -661,6 +750,7 @@ class CreateSourceRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
+    CRAWL_FIELD_NUMBER: _builtins.int
     LANDED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
@@ -674,6 +764,8 @@ class CreateSourceRequest(_message.Message):
     def pushed(self) -> Global___PushedSource: ...
     @_builtins.property
     def kafka(self) -> Global___KafkaSource: ...
+    @_builtins.property
+    def crawl(self) -> Global___CrawlSource: ...
     def __init__(
         self,
         *,
@@ -683,13 +775,16 @@ class CreateSourceRequest(_message.Message):
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
+        crawl: Global___CrawlSource | None = ...,
         landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
+        "crawl", b"crawl", "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "crawl",
+        b"crawl",
         "description",
         b"description",
         "files",
@@ -708,7 +803,7 @@ class CreateSourceRequest(_message.Message):
         b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka", "crawl"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -794,6 +889,7 @@ class UpdateSourceRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
+    CRAWL_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     LANDED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
@@ -809,8 +905,10 @@ class UpdateSourceRequest(_message.Message):
     @_builtins.property
     def kafka(self) -> Global___KafkaSource: ...
     @_builtins.property
+    def crawl(self) -> Global___CrawlSource: ...
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """description, sql, files, pushed, kafka, landed."""
+        """description, sql, files, pushed, kafka, crawl, landed."""
 
     def __init__(
         self,
@@ -821,10 +919,13 @@ class UpdateSourceRequest(_message.Message):
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
+        crawl: Global___CrawlSource | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "crawl",
+        b"crawl",
         "files",
         b"files",
         "kafka",
@@ -840,6 +941,8 @@ class UpdateSourceRequest(_message.Message):
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "crawl",
+        b"crawl",
         "description",
         b"description",
         "files",
@@ -860,7 +963,7 @@ class UpdateSourceRequest(_message.Message):
         b"update_mask",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka", "crawl"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -962,6 +1065,7 @@ class PreviewSourceRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
     KAFKA_FIELD_NUMBER: _builtins.int
+    CRAWL_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """An existing source, or ..."""
@@ -975,6 +1079,8 @@ class PreviewSourceRequest(_message.Message):
     def pushed(self) -> Global___PushedSource: ...
     @_builtins.property
     def kafka(self) -> Global___KafkaSource: ...
+    @_builtins.property
+    def crawl(self) -> Global___CrawlSource: ...
     def __init__(
         self,
         *,
@@ -983,13 +1089,16 @@ class PreviewSourceRequest(_message.Message):
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
         kafka: Global___KafkaSource | None = ...,
+        crawl: Global___CrawlSource | None = ...,
         records: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
+        "crawl", b"crawl", "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "crawl",
+        b"crawl",
         "files",
         b"files",
         "kafka",
@@ -1006,7 +1115,7 @@ class PreviewSourceRequest(_message.Message):
         b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka", "crawl"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1028,7 +1137,7 @@ class PreviewSourceResponse(_message.Message):
     def schema(self) -> _schema_pb2.TableSchema: ...
     @_builtins.property
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The files that match the pattern or the partitions of the topic, at most 100, or the table; none for pushed records."""
+        """The files that match the pattern or the partitions of the topic, at most 100, the table or the site; none for pushed records."""
 
     @_builtins.property
     def suggested(self) -> Global___FilesSource:

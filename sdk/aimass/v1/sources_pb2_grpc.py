@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SourcesStub:
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records.
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records.
     """
 
     def __init__(self, channel):
@@ -99,7 +99,7 @@ class SourcesStub:
 
 
 class SourcesServicer:
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records.
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records.
     """
 
     def CreateSource(self, request, context):
@@ -263,7 +263,7 @@ def add_SourcesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Sources:
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records.
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SourcesStub:
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records."""
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -68,7 +68,7 @@ class SourcesStub:
 
 @_typing.type_check_only
 class SourcesAsyncStub(SourcesStub):
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records."""
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSource: _aio.UnaryUnaryMultiCallable[_sources_pb2.CreateSourceRequest, _sources_pb2.Source]  # type: ignore[assignment]
@@ -105,7 +105,7 @@ class SourcesAsyncStub(SourcesStub):
     """Completes an upload. digest_mismatch: the bytes have another digest; they are deleted."""
 
 class SourcesServicer(metaclass=_abc_1.ABCMeta):
-    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records."""
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, sites, and pushed records."""
 
     @_abc_1.abstractmethod
     def CreateSource(

@@ -8,6 +8,7 @@ from services.data.discovery.evidence import fitting
 from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.connectors import connector
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.folders import Place
 from services.data.reading.formats import Records
 from services.data.reading.kinds import FilesSource, PushedSource, SqlSource, source_from_json
@@ -23,7 +24,7 @@ def main(request: Json, child: Child) -> Json:
         case SqlSource():
             reader = PostgresConnector(source) if source.remote else SqlConnector(source)
             found = columns.of_rows(source, reader.look(place), sample)
-        case PushedSource():
+        case PushedSource() | CrawlSource():
             found = documents.of_documents(sample)
         case KafkaSource():
             found = topics.of_records(source, sample)

@@ -13,7 +13,9 @@ from services.data.extractions.replays import Asked, Replays, check_asked, check
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.domain import CpuBudget
+from services.data.reading.connector_crawl import shown as crawled
 from services.data.reading.connectors import connector
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.kinds import FilesSource
 from services.data.rule_sets.service import RuleSets
 from services.data.rules.domain import active, check_fit
@@ -134,6 +136,8 @@ class Extractions:
         files = isinstance(source.definition, FilesSource)
         # Which they are, and how each is known again, is nobody's but the connector's, and may be a lot.
         shown = {**cursor, "files": len(cursor.get("files", ()))} if files and cursor else cursor
+        if isinstance(source.definition, CrawlSource) and cursor:
+            shown = crawled(cursor)
         return Cursor(name, shown, time, None if parts is None else tuple(parts), files)
 
     async def list(self, scope: Scope, rule: str, rule_set: str, page_size: int, page_token: str) -> Page[Extraction]:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.data.reading.connector import Connector
+from services.data.reading.connector_crawl import CrawlConnector
 from services.data.reading.connector_files import FilesConnector
 from services.data.reading.connector_kafka import KafkaConnector
 from services.data.reading.connector_landed import LandedConnector
 from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_pushed import PushedConnector
 from services.data.reading.connector_sql import SqlConnector
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.kinds import Definition, FilesSource, PushedSource, SqlSource, source_from_json
 from services.data.reading.landed import LandedRecords
 from services.data.reading.topics import KafkaSource
@@ -24,6 +26,8 @@ def connector(definition: Definition) -> Connector:
             return PushedConnector(definition)
         case KafkaSource():
             return KafkaConnector(definition)
+        case CrawlSource():
+            return CrawlConnector(definition)
         case FilesSource():
             return FilesConnector(definition)
 

@@ -9,7 +9,7 @@ class Records(StrEnum):
 
     ROWS = "a sql source"
     FIELDS = "files of format csv or parquet"
-    DOCUMENTS = "files of format json_lines, json or document, pushed records, or topics of kafka"
+    DOCUMENTS = "files of format json_lines, json or document, pushed records, topics of kafka, or pages of a site"
     LINES = "files of format text"
 
 

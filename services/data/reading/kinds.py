@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.formats import Records as Records
 from services.data.reading.kinds_files import FileFormat as FileFormat
 from services.data.reading.kinds_files import FilesSource as FilesSource
@@ -55,12 +56,13 @@ class PushedSource:
 
 
 # Every kind of source, by its name in the contract. `connectors` says how each is read.
-Definition = SqlSource | FilesSource | PushedSource | KafkaSource
+Definition = SqlSource | FilesSource | PushedSource | KafkaSource | CrawlSource
 SOURCES: Mapping[str, type[Definition]] = {
     "sql": SqlSource,
     "files": FilesSource,
     "pushed": PushedSource,
     "kafka": KafkaSource,
+    "crawl": CrawlSource,
 }
 # Fields that are stored encrypted, beside the definition, which never has them.
 SECRETS = ("password", "secret", "sasl_password", "client_key")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.data.reading import endpoints, multiline, topics
+from services.data.reading import crawls, endpoints, multiline, topics
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, PushedSource, SqlSource
 from services.data.reading.landed import PREFIX
 from services.data.reading.topics import KafkaSource
@@ -63,6 +64,8 @@ def check(definition: Definition) -> None:
         check_columns(definition.columns)
     if isinstance(definition, KafkaSource):
         topics.check(definition)
+    if isinstance(definition, CrawlSource):
+        crawls.check(definition)
     if not isinstance(definition, FilesSource):
         return
     _check_server(definition)

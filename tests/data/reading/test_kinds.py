@@ -2,6 +2,7 @@ import orjson
 import pytest
 
 from services.data.reading import kinds
+from services.data.reading.crawls import CrawlSource
 from services.data.reading.kinds import (
     Compiled,
     Definition,
@@ -27,6 +28,7 @@ COLUMNS = (RuleColumn("a", "$.a", ColumnType.INT64, True), RuleColumn("b", "b", 
         SqlSource("sqlite:///a.db", "t", "id"),
         FilesSource(FileFormat.CSV, "*.csv", delimiter=";", null_values=("NA", "-")),
         FilesSource(FileFormat.TEXT, upload_digest="sha256:" + "0" * 64),
+        CrawlSource(("https://a.example/", "https://a.example/b"), depth=2, requests_per_second=0.5),
         KafkaSource(("a:1", "b:2"), "t", TopicFormat.TEXT, True, sasl_username="u", sasl_mechanism=Mechanism.PLAIN),
     ],
 )
