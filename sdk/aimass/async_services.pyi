@@ -1653,6 +1653,27 @@ class AsyncSeriesSets:
     ) -> AsyncOperationHandle[series_pb2.SeriesSetVersion]:
         """Computes the features of the rows of a data set version, and adds a version to the output."""
 
+    async def cluster_series(
+        self,
+        *,
+        output_data_set: str,
+        data_set: str,
+        keys: Sequence[str],
+        time: str,
+        column: str,
+        rows: int,
+        clusters: int,
+        data_set_version: int | None = ...,
+        band: int | None = ...,
+        scaled: bool | None = ...,
+        seed: int | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[series_pb2.SeriesClusters]:
+        """Divides the keys of a data set into clusters of like series, by dynamic time warping of the last `rows`
+        values of each key: k-medoids, so each cluster has a key that stands for it."""
+
     async def get_series_set_version(
         self, *, series_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> series_pb2.SeriesSetVersion:

@@ -1709,6 +1709,32 @@ class SeriesSets:
         does not fit the columns. in_progress: another run of it is not over. forbidden: columns of the data set are
         masked for the caller."""
 
+    def cluster_series(
+        self,
+        *,
+        output_data_set: str,
+        data_set: str,
+        keys: Sequence[str],
+        time: str,
+        column: str,
+        rows: int,
+        clusters: int,
+        data_set_version: int | None = ...,
+        band: int | None = ...,
+        scaled: bool | None = ...,
+        seed: int | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[series_pb2.SeriesClusters]:
+        """Divides the keys of a data set into clusters of like series, by dynamic time warping of the last `rows`
+        values of each key: k-medoids, so each cluster has a key that stands for it. Medoids are chosen from up to
+        2,000 of the keys, fewer of long series, which `seed` draws; the same request gives the same clusters. Writes
+        a version of the data set `output_data_set` with a row for each key: the columns of the key, its `cluster`,
+        its `distance` from the `medoid`, and whether it is the medoid. Ends with a SeriesClusters. limit_exceeded:
+        there are more than 100,000 keys, or than 10,000,000 values. failed_precondition: fewer keys have enough
+        values than there are clusters. forbidden: a column that is read is masked for the caller."""
+
     def get_series_set_version(
         self, *, series_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> series_pb2.SeriesSetVersion:

@@ -36,6 +36,9 @@ from services.data.series.api import SeriesSetsApi
 from services.data.series.runner import SeriesRunner
 from services.data.series.service import SeriesSets
 from services.data.series.store import Store as SeriesStore
+from services.data.series_clusters.runner import ClusteringRunner
+from services.data.series_clusters.service import SeriesClusters
+from services.data.series_clusters.store import ClusteringStore
 from services.data.storage.service import Kept
 from services.kit.app import Runtime
 from services.kit.db import Database
@@ -134,7 +137,11 @@ def _series(config: Config, runtime: Runtime, database: Database, data_sets: Dat
     store, limits = SeriesStore(database), Limits(config.series_seconds, config.series_memory_mib)
     runner = SeriesRunner(store, data_sets, runtime.blobs, *around, limits)
     series = SeriesSets(store, data_sets, runtime.blobs, runner, runtime.now)
-    return Added({"aimass.v1.SeriesSets": SeriesSetsApi(series)}, {"series-sets": store.kept}, [runner.resume], [], [])
+    metering, now, spawn = around
+    clusterings = ClusteringStore(database)
+    clusterer = ClusteringRunner(clusterings, data_sets, runtime.blobs, metering, spawn, limits)
+    api = SeriesSetsApi(series, SeriesClusters(clusterings, data_sets, clusterer, now))
+    return Added({"aimass.v1.SeriesSets": api}, {"series-sets": store.kept}, [runner.resume, clusterer.resume], [], [])
 
 
 def _feature_search(

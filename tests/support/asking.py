@@ -109,6 +109,15 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "time": "day",
         "features": [{"name": "n", "statistic": "SERIES_STATISTIC_LAG", "column": "hour", "rows": 1}],
     },
+    "ClusterSeries": lambda of: {
+        "output_data_set": f"{MARK}-clusters",
+        "data_set": of("data_set"),
+        "keys": ["id"],
+        "time": "day",
+        "column": "hour",
+        "rows": 2,
+        "clusters": 2,
+    },
     "CreatePipeline": lambda of: {
         "pipeline": of("pipeline"),
         "steps": [{"data_set": f"{MARK}-2", "sql": f"SELECT * FROM {of('data_set')}", "inputs": [of("data_set")]}],

@@ -688,3 +688,194 @@ class UndeleteSeriesSetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UndeleteSeriesSetRequest: _TypeAlias = UndeleteSeriesSetRequest  # noqa: Y015
+
+@_typing.final
+class ClusterSeriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    SCALED_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    output_data_set: _builtins.str
+    """The data set that is written."""
+    data_set: _builtins.str
+    """The data set that is read."""
+    data_set_version: _builtins.int
+    """The newest if unset."""
+    time: _builtins.str
+    """The column with the time of a row, of times or dates; rows without a time are left out."""
+    column: _builtins.str
+    """The column of numbers that is compared."""
+    rows: _builtins.int
+    """How many of the last rows of each key are compared: 2 to 1,000. Keys with fewer are left out, and so are those with more
+    than half of these values missing, or with one beyond 1e100.
+    """
+    clusters: _builtins.int
+    """2 to 100."""
+    band: _builtins.int
+    """How many places apart values may be matched (the band of Sakoe and Chiba); any if unset."""
+    scaled: _builtins.bool
+    """Whether each series is brought to mean 0 and deviation 1 before."""
+    seed: _builtins.int
+    """Draws the keys that medoids are chosen from, and those that the choice begins with."""
+    cpu_seconds: _builtins.int
+    """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas; work that uses it up fails with limit_exceeded."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rows with the same values in these columns are one series. Of text, whole numbers, booleans, dates or times."""
+
+    def __init__(
+        self,
+        *,
+        output_data_set: _builtins.str = ...,
+        data_set: _builtins.str = ...,
+        data_set_version: _builtins.int = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        time: _builtins.str = ...,
+        column: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        clusters: _builtins.int = ...,
+        band: _builtins.int = ...,
+        scaled: _builtins.bool = ...,
+        seed: _builtins.int = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "band",
+        b"band",
+        "clusters",
+        b"clusters",
+        "column",
+        b"column",
+        "cpu_seconds",
+        b"cpu_seconds",
+        "data_set",
+        b"data_set",
+        "data_set_version",
+        b"data_set_version",
+        "keys",
+        b"keys",
+        "output_data_set",
+        b"output_data_set",
+        "rows",
+        b"rows",
+        "scaled",
+        b"scaled",
+        "seed",
+        b"seed",
+        "time",
+        b"time",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterSeriesRequest: _TypeAlias = ClusterSeriesRequest  # noqa: Y015
+
+@_typing.final
+class SeriesClusters(_message.Message):
+    """What a clustering came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_DATA_SET_FIELD_NUMBER: _builtins.int
+    OUTPUT_VERSION_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ROWS_WITHOUT_TIME_FIELD_NUMBER: _builtins.int
+    CHOSEN_FROM_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    SILHOUETTE_FIELD_NUMBER: _builtins.int
+    output_data_set: _builtins.str
+    output_version: _builtins.int
+    """The version of the output that it has added."""
+    series: _builtins.int
+    """Keys that are in a cluster."""
+    left_out: _builtins.int
+    """Keys that are in none."""
+    rows_without_time: _builtins.int
+    chosen_from: _builtins.int
+    """How many of the keys medoids were chosen from."""
+    silhouette: _builtins.float
+    """How much nearer keys are to their medoid than to the next one: the mean of 1 - the one distance / the other. From 0 to 1;
+    clusters that are far apart have a large one.
+    """
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesCluster]:
+        """By size, the largest first."""
+
+    def __init__(
+        self,
+        *,
+        output_data_set: _builtins.str = ...,
+        output_version: _builtins.int = ...,
+        series: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+        rows_without_time: _builtins.int = ...,
+        chosen_from: _builtins.int = ...,
+        clusters: _abc.Iterable[Global___SeriesCluster] | None = ...,
+        silhouette: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "chosen_from",
+        b"chosen_from",
+        "clusters",
+        b"clusters",
+        "left_out",
+        b"left_out",
+        "output_data_set",
+        b"output_data_set",
+        "output_version",
+        b"output_version",
+        "rows_without_time",
+        b"rows_without_time",
+        "series",
+        b"series",
+        "silhouette",
+        b"silhouette",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesClusters: _TypeAlias = SeriesClusters  # noqa: Y015
+
+@_typing.final
+class SeriesCluster(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    MEAN_DISTANCE_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.int
+    """Its number in the output, from 0."""
+    series: _builtins.int
+    mean_distance: _builtins.float
+    """From the medoid."""
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.int = ...,
+        series: _builtins.int = ...,
+        mean_distance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cluster", b"cluster", "mean_distance", b"mean_distance", "series", b"series"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesCluster: _TypeAlias = SeriesCluster  # noqa: Y015

@@ -57,6 +57,11 @@ class SeriesSetsStub:
                 request_serializer=aimass_dot_v1_dot_series__pb2.RunSeriesSetRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.ClusterSeries = channel.unary_unary(
+                '/aimass.v1.SeriesSets/ClusterSeries',
+                request_serializer=aimass_dot_v1_dot_series__pb2.ClusterSeriesRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.GetSeriesSetVersion = channel.unary_unary(
                 '/aimass.v1.SeriesSets/GetSeriesSetVersion',
                 request_serializer=aimass_dot_v1_dot_series__pb2.GetSeriesSetVersionRequest.SerializeToString,
@@ -109,6 +114,19 @@ class SeriesSetsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClusterSeries(self, request, context):
+        """Divides the keys of a data set into clusters of like series, by dynamic time warping of the last `rows` values of each
+        key: k-medoids, so each cluster has a key that stands for it. Medoids are chosen from up to 2,000 of the keys, fewer of
+        long series, which `seed` draws; the same request gives the same clusters. Writes a version of the data set
+        `output_data_set` with a row for each key: the columns of the key, its `cluster`, its `distance` from the `medoid`, and
+        whether it is the medoid. Ends with a SeriesClusters. limit_exceeded: there are more than 100,000 keys, or than
+        10,000,000 values. failed_precondition: fewer keys have enough values than there are clusters. forbidden: a column that
+        is read is masked for the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSeriesSetVersion(self, request, context):
         """Returns what a run made; the newest for version 0.
         """
@@ -151,6 +169,11 @@ def add_SeriesSetsServicer_to_server(servicer, server):
             'RunSeriesSet': grpc.unary_unary_rpc_method_handler(
                     servicer.RunSeriesSet,
                     request_deserializer=aimass_dot_v1_dot_series__pb2.RunSeriesSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'ClusterSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClusterSeries,
+                    request_deserializer=aimass_dot_v1_dot_series__pb2.ClusterSeriesRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
             ),
             'GetSeriesSetVersion': grpc.unary_unary_rpc_method_handler(
@@ -278,6 +301,33 @@ class SeriesSets:
             target,
             '/aimass.v1.SeriesSets/RunSeriesSet',
             aimass_dot_v1_dot_series__pb2.RunSeriesSetRequest.SerializeToString,
+            aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClusterSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.SeriesSets/ClusterSeries',
+            aimass_dot_v1_dot_series__pb2.ClusterSeriesRequest.SerializeToString,
             aimass_dot_v1_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -46,6 +46,15 @@ class SeriesSetsStub:
     Where rows were only added since the last run, only these are read. invalid_value: a feature does not fit the columns.
     in_progress: another run of it is not over. forbidden: columns of the data set are masked for the caller.
     """
+    ClusterSeries: _grpc.UnaryUnaryMultiCallable[_series_pb2.ClusterSeriesRequest, _operations_pb2.Operation]
+    """Divides the keys of a data set into clusters of like series, by dynamic time warping of the last `rows` values of each
+    key: k-medoids, so each cluster has a key that stands for it. Medoids are chosen from up to 2,000 of the keys, fewer of
+    long series, which `seed` draws; the same request gives the same clusters. Writes a version of the data set
+    `output_data_set` with a row for each key: the columns of the key, its `cluster`, its `distance` from the `medoid`, and
+    whether it is the medoid. Ends with a SeriesClusters. limit_exceeded: there are more than 100,000 keys, or than
+    10,000,000 values. failed_precondition: fewer keys have enough values than there are clusters. forbidden: a column that
+    is read is masked for the caller.
+    """
     GetSeriesSetVersion: _grpc.UnaryUnaryMultiCallable[
         _series_pb2.GetSeriesSetVersionRequest, _series_pb2.SeriesSetVersion
     ]
@@ -72,6 +81,15 @@ class SeriesSetsAsyncStub(SeriesSetsStub):
     """Computes the features of the rows of a data set version, and adds a version to the output. Ends with a SeriesSetVersion.
     Where rows were only added since the last run, only these are read. invalid_value: a feature does not fit the columns.
     in_progress: another run of it is not over. forbidden: columns of the data set are masked for the caller.
+    """
+    ClusterSeries: _aio.UnaryUnaryMultiCallable[_series_pb2.ClusterSeriesRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Divides the keys of a data set into clusters of like series, by dynamic time warping of the last `rows` values of each
+    key: k-medoids, so each cluster has a key that stands for it. Medoids are chosen from up to 2,000 of the keys, fewer of
+    long series, which `seed` draws; the same request gives the same clusters. Writes a version of the data set
+    `output_data_set` with a row for each key: the columns of the key, its `cluster`, its `distance` from the `medoid`, and
+    whether it is the medoid. Ends with a SeriesClusters. limit_exceeded: there are more than 100,000 keys, or than
+    10,000,000 values. failed_precondition: fewer keys have enough values than there are clusters. forbidden: a column that
+    is read is masked for the caller.
     """
     GetSeriesSetVersion: _aio.UnaryUnaryMultiCallable[
         _series_pb2.GetSeriesSetVersionRequest, _series_pb2.SeriesSetVersion
@@ -120,6 +138,21 @@ class SeriesSetsServicer(metaclass=_abc_1.ABCMeta):
         """Computes the features of the rows of a data set version, and adds a version to the output. Ends with a SeriesSetVersion.
         Where rows were only added since the last run, only these are read. invalid_value: a feature does not fit the columns.
         in_progress: another run of it is not over. forbidden: columns of the data set are masked for the caller.
+        """
+
+    @_abc_1.abstractmethod
+    def ClusterSeries(
+        self,
+        request: _series_pb2.ClusterSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Divides the keys of a data set into clusters of like series, by dynamic time warping of the last `rows` values of each
+        key: k-medoids, so each cluster has a key that stands for it. Medoids are chosen from up to 2,000 of the keys, fewer of
+        long series, which `seed` draws; the same request gives the same clusters. Writes a version of the data set
+        `output_data_set` with a row for each key: the columns of the key, its `cluster`, its `distance` from the `medoid`, and
+        whether it is the medoid. Ends with a SeriesClusters. limit_exceeded: there are more than 100,000 keys, or than
+        10,000,000 values. failed_precondition: fewer keys have enough values than there are clusters. forbidden: a column that
+        is read is masked for the caller.
         """
 
     @_abc_1.abstractmethod

@@ -8,6 +8,8 @@ from services.data.metering.domain import CpuBudget
 from services.data.series.domain import SeriesSet
 from services.data.series.service import SeriesSets
 from services.data.series.wire import features_from_wire, series_set_to_wire, version_to_wire
+from services.data.series_clusters.service import SeriesClusters
+from services.data.series_clusters.wire import wanted_from_wire
 from services.kit.rpc import Call
 
 _NEVER = datetime.fromtimestamp(0, UTC)  # the service sets the times
@@ -16,8 +18,8 @@ _NEVER = datetime.fromtimestamp(0, UTC)  # the service sets the times
 class SeriesSetsApi:
     """aimass.v1.SeriesSets."""
 
-    def __init__(self, series_sets: SeriesSets) -> None:
-        self._series_sets = series_sets
+    def __init__(self, series_sets: SeriesSets, clusters: SeriesClusters) -> None:
+        self._series_sets, self._clusters = series_sets, clusters
 
     async def CreateSeriesSet(self, request: pb.CreateSeriesSetRequest, call: Call) -> pb.SeriesSet:
         made = SeriesSet(
@@ -49,6 +51,10 @@ class SeriesSetsApi:
         return await self._series_sets.run(
             call.principal, request.series_set, request.data_set_version, request.rebuild, call.once(), budget
         )
+
+    async def ClusterSeries(self, request: pb.ClusterSeriesRequest, call: Call) -> Operation:
+        budget = CpuBudget(call.principal.id, request.cpu_seconds)
+        return await self._clusters.cluster(call.principal, wanted_from_wire(request), call.once(), budget)
 
     async def GetSeriesSetVersion(self, request: pb.GetSeriesSetVersionRequest, call: Call) -> pb.SeriesSetVersion:
         return version_to_wire(await self._series_sets.version(call.scope, request.series_set, request.version))

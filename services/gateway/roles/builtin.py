@@ -17,7 +17,7 @@ _VERBS = {
     "operator": frozenset(
         {
             *("infer", "push", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"),
-            *("materialise", "join"),
+            *("materialise", "join", "cluster"),
         }
     ),
     "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit", "tag", "restore"}),

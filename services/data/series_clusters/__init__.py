@@ -1,0 +1,1 @@
+"""Series that are like each other, found by dynamic time warping."""
