@@ -10,14 +10,14 @@ from typing import Any, BinaryIO, TypeVar
 import httpx2
 from google.protobuf.message import Message
 
-from aimass import contract, predictions, streams, transfers
+from aimass import contract, deltas, predictions, streams, transfers
 from aimass.async_services import AsyncServices
 from aimass.calls import Invocation, page, unary
 from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
 from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
-from aimass.frames import AsyncFrame, Tables, query_of
+from aimass.frames import AsyncFrame, Tables, bridged, query_of
 from aimass.operations import AsyncOperationHandle
 from aimass.predictions import Prediction
 from aimass.receipts import Keep
@@ -167,6 +167,12 @@ class AsyncClient(AsyncServices):
     def rows(self, data_set: str, version: int = 0, **given: Any) -> AsyncFrame:
         """As `Client.rows`."""
         return AsyncFrame(lambda: self.exports.stream_version(data_set=data_set, version=version, **given))
+
+    async def save_delta(self, data_set: str, to: str | Path, version: int = 0, **given: Any) -> Path:
+        """As `Client.save_delta`."""
+        given = {"data_set": data_set, "version": version, **given}
+        async with bridged(self.exports.stream_delta_table(**given)) as pieces:
+            return await asyncio.to_thread(deltas.unpack, lambda: pieces, Path(to))
 
     async def predict(
         self,

@@ -453,6 +453,21 @@ class AsyncExports:
         """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does;
         of the newest for version 0."""
 
+    def stream_delta_table(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        columns: Sequence[str] | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncIterator[bytes]:
+        """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its
+        last file, a Delta log of one commit."""
+
 class AsyncExtractions:
     """As Extractions, awaited."""
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 import httpx2
 from google.protobuf.message import Message
 
-from aimass import contract, predictions, streams, transfers
+from aimass import contract, deltas, predictions, streams, transfers
 from aimass.calls import Invocation, page, unary
 from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
@@ -192,6 +192,15 @@ class Client(Services):
         Further arguments are those of `exports.stream_version`: columns, tag, as_of, max_rows.
         """
         return Frame(lambda: self.exports.stream_version(data_set=data_set, version=version, **given))
+
+    def save_delta(self, data_set: str, to: str | Path, version: int = 0, **given: Any) -> Path:
+        """Saves a version of a data set, the newest for 0, as a Delta table in a new folder, and returns that.
+
+        The folder is there when the table is complete. Further arguments are those of `exports.stream_delta_table`.
+        Raises Failure: `already_exists` for a folder that is there.
+        """
+        given = {"data_set": data_set, "version": version, **given}
+        return deltas.unpack(lambda: self.exports.stream_delta_table(**given), Path(to))
 
     def predict(
         self,

@@ -104,7 +104,7 @@ class Frame:
     def _reader(self) -> Iterator[Any]:
         arrow, pieces = wanted("pyarrow"), self._pieces()
         try:
-            with arrow.ipc.open_stream(_Bytes(pieces)) as reader:
+            with arrow.ipc.open_stream(Bytes(pieces)) as reader:
                 yield reader
                 for _ in reader:  # to its end, so that a stream that broke off there is not missed
                     pass
@@ -123,7 +123,7 @@ class AsyncFrame:
 
     async def batches(self) -> AsyncIterator[Any]:
         """pyarrow.RecordBatch after pyarrow.RecordBatch."""
-        async with self._bridge() as bridge:
+        async with bridged(self._pieces()) as bridge:
             found = Frame(lambda: bridge).batches()
             while (batch := await asyncio.to_thread(next, found, None)) is not None:
                 yield batch
@@ -145,22 +145,23 @@ class AsyncFrame:
         return await self._made(lambda frame: frame.save(path, format))
 
     async def _made(self, make: Callable[[Frame], T]) -> T:
-        async with self._bridge() as bridge:
+        async with bridged(self._pieces()) as bridge:
             return await asyncio.to_thread(make, Frame(lambda: bridge))
 
-    @contextlib.asynccontextmanager
-    async def _bridge(self) -> AsyncIterator["_Bridge"]:
-        pieces = self._pieces()
-        bridge = _Bridge(pieces, asyncio.get_running_loop())
-        try:
-            yield bridge
-        finally:
-            bridge.end()
-            with contextlib.suppress(RuntimeError):  # it still stops what it was doing
-                await pieces.aclose()  # type: ignore[attr-defined]
+
+@contextlib.asynccontextmanager
+async def bridged(pieces: AsyncIterator[bytes]) -> AsyncIterator["Bridge"]:
+    """Pieces for a thread, while the context lasts."""
+    bridge = Bridge(pieces, asyncio.get_running_loop())
+    try:
+        yield bridge
+    finally:
+        bridge.end()
+        with contextlib.suppress(RuntimeError):  # it still stops what it was doing
+            await pieces.aclose()  # type: ignore[attr-defined]
 
 
-class _Bridge:
+class Bridge:
     """Pieces of an event loop, for a thread."""
 
     def __init__(self, pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
@@ -189,7 +190,7 @@ class _Bridge:
             self._step.cancel()
 
 
-class _Bytes(io.RawIOBase):
+class Bytes(io.RawIOBase):
     """Pieces as a file that can be read once."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:

@@ -469,6 +469,22 @@ class Exports:
         """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does;
         of the newest for version 0."""
 
+    def stream_delta_table(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        columns: Sequence[str] | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> Iterator[bytes]:
+        """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its
+        last file, a Delta log of one commit. Unpacked into a folder it is a table; an archive that was broken off has
+        no log and is none. The same version gives the same archive. The newest for version 0."""
+
 class Extractions:
     """Runs of rules and rule sets that read sources into data sets."""
 

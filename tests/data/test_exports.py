@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import io
+import tarfile
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from aimass.v1 import datasets_pb2 as data_sets
 from aimass.v1 import exports_pb2 as pb
@@ -22,6 +26,16 @@ from tests.data.tables import add
 from tests.support.house import House, house, until
 
 ROWS = 200_000
+KINDS = pa.table(
+    {
+        "text": ["hidden", None],
+        "number": [1.5, None],
+        "whole": [2**60, None],
+        "truth": [True, None],
+        "day": [date(2026, 3, 1), None],
+        "at": pa.array([datetime(2026, 3, 1, 12, 0, 0, 1, UTC), None], pa.timestamp("us", "UTC")),
+    }
+)
 
 
 @pytest.fixture
@@ -204,3 +218,68 @@ async def test_a_stream_that_nobody_reads_ends(monkeypatch: pytest.MonkeyPatch) 
             async for _ in pieces:
                 pass
     assert caught.value.code is Code.DEADLINE_EXCEEDED
+
+
+def unpacked(content: bytes, folder: Path) -> Path:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+async def archive(home: House, request: pb.StreamVersionRequest, *permissions: str) -> bytes:
+    found = [piece async for piece in stub(home, *permissions).StreamDeltaTable(request)]
+    assert {piece.content_type for piece in found} == {"application/x-tar"}
+    return b"".join(piece.data for piece in found)
+
+
+async def test_a_version_is_a_delta_table_for_deltalake(home: House, tmp_path: Path) -> None:
+    content = await archive(home, pb.StreamVersionRequest(data_set="flights"))
+    table = DeltaTable(str(unpacked(content, tmp_path / "flights")))
+
+    assert table.version() == 0
+    assert table.to_pyarrow_table().to_pydict() == {
+        "id": [1, 2, 3, 4],
+        "carrier": ["UA", "DL", "UA", "AA"],
+        "gate": [None, None, "A", "B"],
+    }
+    assert content == await archive(home, pb.StreamVersionRequest(data_set="flights", version=2))
+
+
+async def test_a_delta_table_has_types_masks_and_all_files(home: House, tmp_path: Path) -> None:
+    await add(home, "kinds", KINDS)
+    masks = data_sets.MaskColumnsRequest(data_set="kinds", columns=["text"])
+    etag = (await home.stub(DataSetsStub, "data").GetDataSet(data_sets.GetDataSetRequest(data_set="kinds"))).etag
+    await home.stub(DataSetsStub, "data", if_match=etag).MaskColumns(masks)
+    content = await archive(home, pb.StreamVersionRequest(data_set="kinds"), "data_sets.read")
+    found = DeltaTable(str(unpacked(content, tmp_path / "kinds"))).to_pyarrow_table()
+    numbers = await archive(home, pb.StreamVersionRequest(data_set="numbers"))
+    whole = DeltaTable(str(unpacked(numbers, tmp_path / "numbers"))).to_pyarrow_table()
+
+    assert found.schema.types == KINDS.schema.types
+    assert found.drop_columns(["text"]) == KINDS.drop_columns(["text"])
+    assert found.column("text").to_pylist() == [None, None]
+    assert b"hidden" not in content
+    assert whole.column("n").to_pylist() == list(range(ROWS))
+
+
+async def test_duckdb_reads_what_the_log_of_a_delta_table_names(home: House, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    folder = unpacked(await archive(home, pb.StreamVersionRequest(data_set="numbers")), tmp_path / "numbers")
+    log = folder / "_delta_log" / "00000000000000000000.json"
+    connection = duckdb.connect()
+    named = connection.execute(f"SELECT add.path FROM read_json('{log}') WHERE add IS NOT NULL").fetchall()
+    paths = [str(folder / path) for (path,) in named]
+    through = DeltaTable(str(folder)).to_pyarrow_dataset()
+
+    assert connection.execute("SELECT sum(n), count(*) FROM read_parquet($1)", [paths]).fetchall() == [
+        (ROWS * (ROWS - 1) // 2, ROWS)
+    ]
+    assert connection.execute("SELECT count(*) FROM through WHERE n < 10").fetchall() == [(10,)]
+    assert through.count_rows() == ROWS
+
+
+async def test_an_empty_version_is_a_table_without_rows(home: House, tmp_path: Path) -> None:
+    await add(home, "empty", {"id": pa.array([], pa.int64())})
+    content = await archive(home, pb.StreamVersionRequest(data_set="empty"))
+
+    assert DeltaTable(str(unpacked(content, tmp_path / "empty"))).to_pyarrow_table().num_rows == 0

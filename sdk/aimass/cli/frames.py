@@ -9,9 +9,7 @@ from aimass.cli import calling
 from aimass.cli.calling import Project
 from aimass.failures import Failure
 
-_To = Annotated[
-    Path, typer.Option("--to", help="The file: .parquet, .arrow or .csv.", dir_okay=False, show_default=False)
-]
+_To = Annotated[Path, typer.Option("--to", help="The file: .parquet, .arrow or .csv.", show_default=False)]
 
 
 def query(
@@ -37,13 +35,17 @@ def rows(
     to: _To,
     version: Annotated[int, typer.Option(help="The version; the newest if unset.")] = 0,
     column: Annotated[list[str] | None, typer.Option(help="A column to save; all if unset.")] = None,
+    delta: Annotated[bool, typer.Option("--delta", help="Make a folder of --to that is a Delta table.")] = False,
     project: Project = "default",
 ) -> None:
-    """Save the rows of a version of a data set as a file.
+    """Save the rows of a version of a data set as a file, or as a Delta table.
 
     Example: aimass rows flights --to flights.csv
     """
     with calling.client(project) as client:
+        if delta:
+            typer.echo(f"a Delta table in {client.save_delta(data_set, to, version, columns=column or None)}")
+            return
         _said(client.rows(data_set, version, columns=column or None).save(to), to)
 
 

@@ -46,6 +46,11 @@ class ExportsStub:
                 request_serializer=aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.StreamDeltaTable = channel.unary_stream(
+                '/aimass.v1.Exports/StreamDeltaTable',
+                request_serializer=aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class ExportsServicer:
@@ -70,6 +75,15 @@ class ExportsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamDeltaTable(self, request, context):
+        """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its last file, a Delta log of
+        one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
+        same archive. The newest for version 0.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExportsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +94,11 @@ def add_ExportsServicer_to_server(servicer, server):
             ),
             'StreamVersion': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamVersion,
+                    request_deserializer=aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'StreamDeltaTable': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamDeltaTable,
                     request_deserializer=aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
@@ -137,6 +156,33 @@ class Exports:
             request,
             target,
             '/aimass.v1.Exports/StreamVersion',
+            aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamDeltaTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aimass.v1.Exports/StreamDeltaTable',
             aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

@@ -43,6 +43,11 @@ class ExportsStub:
     """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does; of the newest for
     version 0.
     """
+    StreamDeltaTable: _grpc.UnaryStreamMultiCallable[_exports_pb2.StreamVersionRequest, _httpbody_pb2.HttpBody]
+    """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its last file, a Delta log of
+    one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
+    same archive. The newest for version 0.
+    """
 
 @_typing.type_check_only
 class ExportsAsyncStub(ExportsStub):
@@ -58,6 +63,11 @@ class ExportsAsyncStub(ExportsStub):
     StreamVersion: _aio.UnaryStreamMultiCallable[_exports_pb2.StreamVersionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does; of the newest for
     version 0.
+    """
+    StreamDeltaTable: _aio.UnaryStreamMultiCallable[_exports_pb2.StreamVersionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its last file, a Delta log of
+    one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
+    same archive. The newest for version 0.
     """
 
 class ExportsServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +93,17 @@ class ExportsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """Streams all rows of a version in their stored order in the Arrow IPC streaming format, as StreamQuery does; of the newest for
         version 0.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamDeltaTable(
+        self,
+        request: _exports_pb2.StreamVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its last file, a Delta log of
+        one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
+        same archive. The newest for version 0.
         """
 
 def add_ExportsServicer_to_server(

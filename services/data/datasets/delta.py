@@ -172,6 +172,11 @@ def _schema(columns: Sequence[Column], divided: list[str]) -> Any:
     return Schema([*fields, *(Field(name, PrimitiveType("long"), nullable=True) for name in divided)])
 
 
+def schema_text(columns: Sequence[Column]) -> str:
+    """The schema of columns as a Delta log has it."""
+    return str(_schema(columns, []).to_json())
+
+
 def _synced(table: Path) -> int:
     """The newest version, when its entry in the log is on the disk."""
     from deltalake import DeltaTable

@@ -13,7 +13,7 @@ from services.data.exports.service import Asked, Exports
 from services.data.metering.domain import CpuBudget
 from services.kit.rpc import Call
 
-ARROW = "application/vnd.apache.arrow.stream"
+ARROW, TAR = "application/vnd.apache.arrow.stream", "application/x-tar"
 
 
 class ExportsApi:
@@ -34,6 +34,12 @@ class ExportsApi:
         asked, which, columns = _asked(request, call), which_from_wire(request), list(request.columns)
         async for piece in self._exports.version(asked, request.data_set, which, columns, hidden):
             yield HttpBody(content_type=ARROW, data=piece)
+
+    async def StreamDeltaTable(self, request: pb.StreamVersionRequest, call: Call) -> AsyncIterator[HttpBody]:
+        hidden = await self._data_sets.hidden(call.principal, request.data_set)
+        asked, which, columns = _asked(request, call), which_from_wire(request), list(request.columns)
+        async for piece in self._exports.delta_table(asked, request.data_set, which, columns, hidden):
+            yield HttpBody(content_type=TAR, data=piece)
 
 
 def _asked(request: Any, call: Call) -> Asked:

@@ -19,7 +19,7 @@ from services.kit.child import Json
 from services.kit.errors import InvalidValue, Violation
 from services.kit.turns import Turns
 
-_WORK = "services.data.exports.work"
+_WORK, _DELTA = "services.data.exports.work", "services.data.exports.delta_work"
 
 
 class Asked(NamedTuple):
@@ -65,7 +65,7 @@ class Exports:
         return poured(work)
 
     def version(
-        self, asked: Asked, data_set: str, which: Which, columns: Sequence[str], hidden: Hidden
+        self, asked: Asked, data_set: str, which: Which, columns: Sequence[str], hidden: Hidden, module: str = _WORK
     ) -> AsyncIterator[bytes]:
         """The rows of a version as an Arrow stream, in stored order, NULL in hidden columns.
 
@@ -74,13 +74,17 @@ class Exports:
         _check(asked)
 
         async def work(pour: Pour) -> None:
-            async with (
-                self._free.turn(asked.scope.tenant),
-                self._stored(asked.scope, data_set, which, columns, hidden) as rows,
-            ):
-                await self._run(asked, rows, pour)
+            stored = self._stored(asked.scope, data_set, which, columns, hidden)
+            async with self._free.turn(asked.scope.tenant), stored as rows:
+                await self._run(asked, rows, pour, module)
 
         return poured(work)
+
+    def delta_table(
+        self, asked: Asked, data_set: str, which: Which, columns: Sequence[str], hidden: Hidden
+    ) -> AsyncIterator[bytes]:
+        """The same rows as a Delta table in a tar archive. Raises as `version`."""
+        return self.version(asked, data_set, which, columns, hidden, _DELTA)
 
     @contextlib.asynccontextmanager
     async def _stored(
@@ -95,13 +99,16 @@ class Exports:
                 "files": [str(Path(here.uri) / file.path) for file in here.files],
                 "columns": [(column.name, column.type.value, column.nullable) for column in chosen],
                 "hidden": [column.name for column in chosen if is_hidden(column.name, hidden)],
+                "data_set": data_set,
+                "version": found.version.version,
+                "time": found.version.create_time.timestamp(),
             }
 
-    async def _run(self, asked: Asked, rows: Json, pour: Pour) -> None:
+    async def _run(self, asked: Asked, rows: Json, pour: Pour, module: str = _WORK) -> None:
         usage = unused("", "query", asked.budget, DEFAULT_QUERY_SECONDS)
         request = {"rows": rows, "max_rows": asked.max_rows, "max_bytes": self._most}
         limits = waited_for(self._limits, asked.seconds)
-        await self._metering.run_once(asked.scope, usage, asked.reservation, _WORK, request, limits, pour)
+        await self._metering.run_once(asked.scope, usage, asked.reservation, module, request, limits, pour)
 
 
 def _check(asked: Asked) -> None:
