@@ -138,9 +138,10 @@ class AsyncClient(AsyncServices):
         artifact: str | None = None,
         to: str | Path | None = None,
         tries: int = 5,
+        data_set: str | None = None,
     ) -> bytes | Path:
         """As `Client.download`."""
-        service, name, arguments = transfers.place(digest, run, artifact)
+        service, name, arguments = transfers.place(digest, run, artifact, data_set)
         target = transfers.Download(Path(to) if to else None, digest)
         try:
             for left in reversed(range(tries)):

@@ -10,6 +10,7 @@ from aimass.operations import AsyncOperationHandle
 from aimass.v1 import (
     access_pb2,
     artifacts_pb2,
+    attachments_pb2,
     datasets_pb2,
     engines_pb2,
     expectations_pb2,
@@ -176,6 +177,34 @@ class AsyncArtifacts:
         self, *, digest: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[bytes]:
         """Downloads the file with this digest from `offset` on."""
+
+class AsyncAttachments:
+    """As Attachments, awaited."""
+
+    async def list_attachments(
+        self,
+        *,
+        data_set: str,
+        state: str | int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: Seconds = ...,
+    ) -> attachments_pb2.ListAttachmentsResponse:
+        """Lists what was fetched for a data set and what was not, a page at a time: of each place the last
+        outcome."""
+
+    def iterate_attachments(
+        self, *, data_set: str, state: str | int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[attachments_pb2.Attachment]: ...
+    async def preview_attachment(
+        self, *, data_set: str, digest: str, timeout: Seconds = ...
+    ) -> attachments_pb2.PreviewAttachmentResponse:
+        """Describes a file by its digest, with a preview of it."""
+
+    def download_attachment(
+        self, *, data_set: str, digest: str, offset: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[bytes]:
+        """Downloads a file by its digest from `offset` on; its bytes are verified."""
 
 class AsyncDataSets:
     """As DataSets, awaited."""
@@ -1910,6 +1939,7 @@ class AsyncServices:
 
     access: AsyncAccess
     artifacts: AsyncArtifacts
+    attachments: AsyncAttachments
     data_sets: AsyncDataSets
     engines: AsyncEngines
     expectations: AsyncExpectations

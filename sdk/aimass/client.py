@@ -152,12 +152,14 @@ class Client(Services):
         artifact: str | None = None,
         to: str | Path | None = None,
         tries: int = 5,
+        data_set: str | None = None,
     ) -> bytes | Path:
-        """Downloads an artifact by digest, or a run's file by name: into the file `to`, else into memory.
+        """Downloads an artifact by digest, a file of a data set by digest, or a run's file by name: into the file `to`,
+        else into memory.
 
         Resumes after a broken connection. Raises Failure: digest_mismatch if the bytes have another digest.
         """
-        service, name, arguments = transfers.place(digest, run, artifact)
+        service, name, arguments = transfers.place(digest, run, artifact, data_set)
         target = transfers.Download(Path(to) if to else None, digest)
         try:
             for left in reversed(range(tries)):

@@ -10,6 +10,7 @@ from aimass.operations import OperationHandle
 from aimass.v1 import (
     access_pb2,
     artifacts_pb2,
+    attachments_pb2,
     datasets_pb2,
     engines_pb2,
     expectations_pb2,
@@ -182,6 +183,36 @@ class Artifacts:
     def download_artifact(self, *, digest: str, offset: int | None = ..., timeout: Seconds = ...) -> Iterator[bytes]:
         """Downloads the file with this digest from `offset` on. not_found: no version and no committed upload of the
         caller has this digest."""
+
+class Attachments:
+    """Files that belong to rows of data sets: what the URLs of a column lead to, where a rule downloads them, and documents that a rule keeps. They are kept by digest, for as long as their data set; who may read its rows may read them, but not those of masked columns."""
+
+    def list_attachments(
+        self,
+        *,
+        data_set: str,
+        state: str | int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: Seconds = ...,
+    ) -> attachments_pb2.ListAttachmentsResponse:
+        """Lists what was fetched for a data set and what was not, a page at a time: of each place the last outcome.
+        Places of masked columns are left out for who lacks the permission data_sets.unmask."""
+
+    def iterate_attachments(
+        self, *, data_set: str, state: str | int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[attachments_pb2.Attachment]: ...
+    def preview_attachment(
+        self, *, data_set: str, digest: str, timeout: Seconds = ...
+    ) -> attachments_pb2.PreviewAttachmentResponse:
+        """Describes a file by its digest, with a preview of it. not_found: the data set has none of this digest that
+        the caller may see."""
+
+    def download_attachment(
+        self, *, data_set: str, digest: str, offset: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[bytes]:
+        """Downloads a file by its digest from `offset` on; its bytes are verified. not_found as in
+        PreviewAttachment."""
 
 class DataSets:
     """Tables with immutable versions, and queries over them."""
@@ -1974,6 +2005,7 @@ class Services:
 
     access: Access
     artifacts: Artifacts
+    attachments: Attachments
     data_sets: DataSets
     engines: Engines
     expectations: Expectations

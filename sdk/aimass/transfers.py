@@ -120,10 +120,14 @@ class Download:
             self._file.close()
 
 
-def place(digest: str | None, run: str | None, artifact: str | None) -> tuple[str, str, dict[str, str]]:
-    """Service, method and arguments of a download: of an artifact by digest, or of a run's file by name."""
+def place(
+    digest: str | None, run: str | None, artifact: str | None, data_set: str | None = None
+) -> tuple[str, str, dict[str, str]]:
+    """Service, method and arguments of a download: of an artifact or a data set's file by digest, a run's by name."""
+    if digest and data_set and not run:
+        return "attachments", "download_attachment", {"data_set": data_set, "digest": digest}
     if digest and not run:
         return "artifacts", "download_artifact", {"digest": digest}
     if run and artifact:
         return "runs", "download_run_artifact", {"run": run, "artifact": artifact}
-    raise TypeError("download() needs digest, or run and artifact")
+    raise TypeError("download() needs digest, digest and data_set, or run and artifact")

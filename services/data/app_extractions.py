@@ -1,5 +1,7 @@
 """How the slices of extractions and of the warehouse are put together."""
 
+from services.data.attachments.keeping import Keeping
+from services.data.attachments.store import AttachmentStore
 from services.data.config import Config
 from services.data.datasets.service import DataSets
 from services.data.extractions.inputs import Inputs
@@ -34,6 +36,8 @@ def extracting(
     warehouse = Warehouse(WarehouseStore(database), sources, data_sets, metering, limits, runtime.now)
     sources.was_read = store.read_from
     inputs, around = Inputs(store, sources, warehouse), (metering, runtime.now, runtime.spawn)
-    runner = ExtractionRunner(store, inputs, data_sets, *around, limits, config.extractions_at_once)
+    most = config.download_mib * 2**20
+    keeping = Keeping(AttachmentStore(database), runtime.blobs, runtime.settings.egress_allow, most)
+    runner = ExtractionRunner(store, inputs, data_sets, *around, limits, config.extractions_at_once, keeping)
     replays = Replays(store, rules, sources, warehouse, data_sets)
     return Extractions(store, rules, rule_sets, sources, data_sets, runner, runtime.now, replays), runner

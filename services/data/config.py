@@ -23,6 +23,8 @@ class Config(Settings):
     extraction_seconds: float = Field(3600.0, gt=0)
     extraction_memory_mib: int = Field(2048, gt=0)
     extractions_at_once: int = Field(2, ge=1)
+    # MiB of all files that one extraction downloads.
+    download_mib: int = Field(4096, gt=0)
     # Time and memory of one query, comparison, preview of a recipe, or look at rows for expectations; how many queries,
     # comparisons and previews run at once, and as many looks at new rows.
     query_seconds: float = Field(30.0, gt=0)

@@ -4,6 +4,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.data.attachments.api import AttachmentsApi
+from services.data.attachments.service import Attachments
+from services.data.attachments.store import AttachmentStore
 from services.data.config import Config
 from services.data.datasets.laying import Laying
 from services.data.datasets.queries import Queries
@@ -75,12 +78,13 @@ class Added(NamedTuple):
 
 
 def derived_slices(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: Around) -> Added:
-    """Feature views, series sets, partitions, exports and feature searches."""
+    """Feature views, series sets, partitions, exports, attachments and feature searches."""
     metering, *_ = around
     found = _feature_views(config, runtime, database, data_sets, around)
     found = found.and_(_series(config, runtime, database, data_sets, around))
     found = found.and_(_partitions(config, runtime, database, data_sets, metering))
     found = found.and_(_exports(config, data_sets, metering))
+    found = found.and_(_attachments(runtime, database, data_sets))
     return found.and_(_feature_search(config, runtime, database, data_sets, metering))
 
 
@@ -89,6 +93,12 @@ def _exports(config: Config, data_sets: DataSets, metering: Metering) -> Added:
     queries = Queries(data_sets, metering, limits, free)
     exports = Exports(data_sets, queries, metering, limits, free, config.stream_mib * 2**20)
     return Added({"aimass.v1.Exports": ExportsApi(exports, data_sets)}, {}, [], [], [])
+
+
+def _attachments(runtime: Runtime, database: Database, data_sets: DataSets) -> Added:
+    store = AttachmentStore(database)
+    api = AttachmentsApi(Attachments(store, data_sets, runtime.blobs))
+    return Added({"aimass.v1.Attachments": api}, {"attachments": store.kept}, [], [], [])
 
 
 def _partitions(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering) -> Added:

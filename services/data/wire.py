@@ -1,6 +1,6 @@
 """Values of several slices between the domain and the wire."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -52,10 +52,10 @@ def _plain(field: Any, value: Any) -> Any:
     return known.name.removeprefix(_prefix(field)).lower()
 
 
-def fields_of(value: Any, message: Any) -> dict[str, Any]:
-    """The fields of a dataclass as those of the same name in a message (its descriptor)."""
-    known = message.fields_by_name
-    return {one.name: _wired(known[one.name], getattr(value, one.name)) for one in fields(value)}
+def fields_of(value: Any, message: Any, beside: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a dataclass as those of the same name in a message (its descriptor), but those `beside` it."""
+    known, own = message.fields_by_name, [one.name for one in fields(value) if one.name not in beside]
+    return {name: _wired(known[name], getattr(value, name)) for name in own}
 
 
 def _wired(field: Any, value: Any) -> Any:

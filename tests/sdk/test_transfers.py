@@ -81,7 +81,7 @@ def test_a_file_with_other_bytes_is_thrown_away(door: Door, client: Client, tmp_
 
 
 def test_a_download_needs_to_know_what(client: Client) -> None:
-    with pytest.raises(TypeError, match="needs digest, or run and artifact"):
+    with pytest.raises(TypeError, match="needs digest, digest and data_set, or run and artifact"):
         client.download(run="r")
 
 

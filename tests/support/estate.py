@@ -94,6 +94,7 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
     )
     client.rule_sets.activate_rule_set(rule_set=MARK, version=1)
     ids |= {"extraction": done.result(timeout=60).extraction, "operation": done.operation.operation}
+    _files(client, ids, upload.digest)
     client.data_sets.set_data_set_tag(data_set=MARK, tag=MARK)
     ids["tag"] = MARK
     client.pipelines.create_pipeline(pipeline=MARK, steps=_PIPELINE)
@@ -107,6 +108,17 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
         series_set=MARK, data_set=MARK, output_data_set=f"{MARK}-series", time="day", features=[lag]
     )
     client.series_sets.run_series_set(series_set=MARK).result(timeout=60)
+
+
+def _files(client: Client, ids: dict[str, Any], digest: str) -> None:
+    """A data set with a file: the upload, as a document."""
+    name, columns = f"{MARK}-files", [{"name": "digest", "type": TEXT}]
+    client.sources.create_source(source=name, files={"upload_digest": digest, "format": "FILE_FORMAT_DOCUMENT"})
+    definition = {"json": {"columns": columns}, "documents": "digest"}
+    client.rules.create_rule(rule=name, source=name, definition=definition)
+    client.rules.activate_rule(rule=name, version=1)
+    client.extractions.run_extraction(rule=name).result(timeout=60)
+    ids |= {"Attachments.data_set": name, "Attachments.digest": digest}
 
 
 def _training(client: Client, ids: dict[str, Any]) -> None:

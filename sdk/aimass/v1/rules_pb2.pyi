@@ -228,6 +228,48 @@ class InnerRule(_message.Message):
 Global___InnerRule: _TypeAlias = InnerRule  # noqa: Y015
 
 @_typing.final
+class Download(_message.Message):
+    """Files that the URLs of a column lead to: a run fetches each URL once and keeps the files by digest, with the data set. It adds the
+    columns <column>_state (kept, refused, failed), _reason, _digest, _bytes and _media_type; a row stays whatever becomes of its file.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPES_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    """A column of the rule, of type string. Where it is NULL, nothing is fetched."""
+    max_bytes: _builtins.int
+    """The largest file; 64 MiB if unset, at most 1 GiB. What is larger is refused, whatever its server says of its size."""
+    tries: _builtins.int
+    """How often a server that is away, busy or breaks off is asked, at most 10; 3 times if unset. What came is not fetched again where the
+    server says by an ETag or a time that the file is the same.
+    """
+    @_builtins.property
+    def media_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Media types to keep, such as image/png or image/*; all if unset. What a file is, its first bytes say."""
+
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        max_bytes: _builtins.int = ...,
+        media_types: _abc.Iterable[_builtins.str] | None = ...,
+        tries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "column", b"column", "max_bytes", b"max_bytes", "media_types", b"media_types", "tries", b"tries"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Download: _TypeAlias = Download  # noqa: Y015
+
+@_typing.final
 class RuleDefinition(_message.Message):
     """The definition of a version: one kind of rule."""
 
@@ -237,6 +279,12 @@ class RuleDefinition(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     JSON_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.str
+    """For json rules on files of format document: the column, from $.digest, by which their bytes are kept with the data set. If unset, the
+    files stay where they are and nowhere else. Not for sources whose records land.
+    """
     @_builtins.property
     def sql(self) -> Global___SqlRule: ...
     @_builtins.property
@@ -245,6 +293,10 @@ class RuleDefinition(_message.Message):
     def json(self) -> Global___JsonRule: ...
     @_builtins.property
     def regex(self) -> Global___RegexRule: ...
+    @_builtins.property
+    def downloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Download]:
+        """Columns whose URLs are fetched, only at addresses of the open internet, by https, and those that the operator allows."""
+
     def __init__(
         self,
         *,
@@ -252,13 +304,28 @@ class RuleDefinition(_message.Message):
         file: Global___FileRule | None = ...,
         json: Global___JsonRule | None = ...,
         regex: Global___RegexRule | None = ...,
+        downloads: _abc.Iterable[Global___Download] | None = ...,
+        documents: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "file", b"file", "json", b"json", "kind", b"kind", "regex", b"regex", "sql", b"sql"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "file", b"file", "json", b"json", "kind", b"kind", "regex", b"regex", "sql", b"sql"
+        "documents",
+        b"documents",
+        "downloads",
+        b"downloads",
+        "file",
+        b"file",
+        "json",
+        b"json",
+        "kind",
+        b"kind",
+        "regex",
+        b"regex",
+        "sql",
+        b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "file", "json", "regex"]  # noqa: Y015

@@ -132,6 +132,11 @@ class Task:
     landed: bool = False
     replay: Replay | None = None
 
+    @property
+    def keeps_files(self) -> bool:
+        """Whether files belong to its rows."""
+        return any(compiled.keeps_files for compiled in (self.compiled, *self.compiled.branches))
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -16,6 +16,7 @@ def notes_of(result: dict[str, Any], rows: int, data_sets: Sequence[str] = (), *
         "cursor": result["cursor"],
         "notes": result["notes"],
         "data_sets": list(data_sets),
+        **result.get("attached", {}),
         **more,
     }
 

@@ -100,8 +100,10 @@ class Replays:
 
 
 def check_runs_here(source: Source, compiled: Compiled) -> None:
-    """Raises failed_precondition for a rule that only the source's database can run, if its records land."""
+    """Raises failed_precondition for a rule that needs more of the source than its records, if they land."""
     definition = source.definition
+    if source.landed and any(one.documents for one in (compiled, *compiled.branches)):
+        raise FailedPrecondition(f"records of {source.source} land, and documents are kept of sources whose do not")
     if not (source.landed and isinstance(definition, SqlSource) and definition.remote):
         return
     if select.plain(compiled.statement, definition, len(compiled.columns)) is None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from services.data.attachments.keeping import Damaged, Keeping
 from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
@@ -45,8 +46,10 @@ class ExtractionRunner(LeasedWork[Extraction]):
         spawn: Spawn,
         limits: process.Limits,
         at_once: int,
+        keeping: Keeping,
     ) -> None:
         super().__init__(schema, spawn, at_once)
+        self._keeping = keeping
         self._store, self._inputs, self._data_sets, self._metering = store, inputs, data_sets, metering
         self._now, self._limits = now, limits
 
@@ -61,6 +64,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
         await self._store.end(scope, after, failure)
         task = await self._store.task(scope, extraction.extraction)
         await self._discard(scope, extraction, set_run.data_sets(extraction, task))
+        if task.keeps_files:
+            await self._keeping.clear(scope, extraction.extraction)
         if task.landed:
             await self._inputs.discard(scope, extraction.source, extraction.extraction)
 
@@ -78,6 +83,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         wanted = await self._inputs.range(scope, extraction, task)
         news = await self._recovered(scope, extraction) or await self._read(scope, extraction, task, wanted, progress)
         self._settle(extraction.operation)
+        files = await self._keeping.noted(scope, news[-1].notes, written)
         counts = counts_of(news[-1])
         counts = replace(counts, notes=(*notes, *counts.notes))
         run = domain.having_read(extraction, landed, wanted.after if wanted else None, counts.cursor)
@@ -95,8 +101,11 @@ class ExtractionRunner(LeasedWork[Extraction]):
             digest = domain.digest_of(shares.results) if task.members else versions[-1].digest
             after = domain.succeeded(run, kept, versions[-1].version, self._now(), shares, digest)
             self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
+            self._keeping.record(connection, scope, files, extraction.extraction, self._now())
 
         await self._data_sets.commit_all(scope, news, effects)
+        if task.keeps_files:
+            await self._keeping.clear(scope, extraction.extraction, news[-1].notes)
         # A rule that got no rows has a folder, too.
         await self._discard(scope, extraction, [name for name in written if name not in {new.data_set for new in news}])
 
@@ -114,6 +123,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
 
         async def progress(message: dict[str, Any]) -> None:
             text = f"{message['records']} records of {extraction.source} read"
+            text += f", {message['files']} files fetched" if "files" in message else ""
             text += f"; waiting: {message['waits']}" if "waits" in message else ""
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
@@ -130,6 +140,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
             "seconds": self._limits.seconds,
             **set_run.request(extraction, task),
         }
+        if task.keeps_files:
+            request["attach"] = self._keeping.request(scope, extraction.extraction, self._limits.seconds)
         async with self._inputs.opened(scope, extraction, task, wanted) as found:
             asked = {**request, "source": found.source, "cursor": found.cursor, "place": found.place.to_json()}
             result = await self._child(scope, extraction, set_run.data_sets(extraction, task), asked, progress)
@@ -151,9 +163,10 @@ class ExtractionRunner(LeasedWork[Extraction]):
             folders = [str(await self._data_sets.prepare(scope, data_set, run)) for data_set in data_sets]
             try:
                 asked = {**request, "folder": folders[-1], "folders": folders}
-                return await self._metering.run(scope, extraction.operation, _WORK, asked, self._limits, progress)
-            except process.Killed as killed:
-                log.warning("the extraction %s: %s, %d more attempts", extraction.extraction, killed, again)
+                result = await self._metering.run(scope, extraction.operation, _WORK, asked, self._limits, progress)
+                return {**result, "attached": await self._keeping.take(scope, run)} if "attach" in asked else result
+            except (process.Killed, Damaged) as broken:
+                log.warning("the extraction %s: %s, %d more attempts", extraction.extraction, broken, again)
                 if not again:
                     raise
         raise AssertionError

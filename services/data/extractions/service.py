@@ -91,6 +91,7 @@ class Extractions:
         def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:
             view, compiled = self._rule_sets.active(connection, scope, rule_set)
             source = self._replays.source(connection, scope, view.rule_set.source, asked)
+            check_runs_here(source, compiled)
             made = Extraction(uuid7(), "", 0, source.source, view.rule_set.data_set, operation, self._now())
             made = replace(made, rule_set=rule_set, rule_set_version=view.version.version)
             task = Task(source.definition, compiled, view.version.members, view.version.match)

@@ -19,21 +19,28 @@ def extract(request: Json, child: Child) -> Json:
     """`{source, place, compiled, cursor, seconds, rules, every, folders, report}` to files of rules and the report."""
     place, compiled = Place.from_json(request["place"]), compiled_from_json(request["compiled"])
     folders = [Path(folder) for folder in request["folders"]]
-    sink = SetSink(folders, compiled, request["rules"], request["every"], child)
+    sink = SetSink(folders, compiled, request["rules"], request["every"], child, request.get("attach"))
     source = connectors.of_json(request["source"])
     end = source.read(place, compiled, request["cursor"] or {}, sink, request["seconds"])
-    return {**sink.close(request["report"]), **end._asdict()}
+    return {**sink.close(request["report"]), **sink.ended(end)}
 
 
 class SetSink(Counting):
     """Takes records and gives them to the rules of a set."""
 
     def __init__(
-        self, folders: Sequence[Path], compiled: Compiled, rules: Sequence[str], every: bool, child: Child
+        self,
+        folders: Sequence[Path],
+        compiled: Compiled,
+        rules: Sequence[str],
+        every: bool,
+        child: Child,
+        attach: Json | None = None,
     ) -> None:
         """`folders`: one of each rule, and that of the set's own data set."""
-        super().__init__(folders[-1], child)
-        self._tables = [Table(f, branch.schema) for f, branch in zip(folders, compiled.branches, strict=False)]
+        super().__init__(folders[-1], child, attach)
+        pairs = zip(folders, compiled.branches, strict=False)
+        self._tables = [self.table(folder, branch, number) for number, (folder, branch) in enumerate(pairs)]
         self._report, self._rules, self._every = Table(folders[-1], REPORT), rules, every
         self._overlaps, self._overlapping = Counter[tuple[int, int]](), 0
 

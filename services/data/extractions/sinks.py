@@ -2,13 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from services.data.attachments.attaching import Attaching
 from services.data.datasets import parquet, statistics
 from services.data.datasets.parquet import Writer, quarantine_writer
 from services.data.datasets.statistics import Statistics
+from services.data.reading.connector import End
+from services.data.reading.described import Copies
+from services.data.reading.kinds import Compiled
 from services.data.reading.vectors import Typed
 from services.data.schema import Column
 from services.kit.child import Child, Json
@@ -20,8 +24,9 @@ _TOGETHER = 1000  # quarantined records that are written together
 class Table:
     """The rows of one data set: files, statistics, and how many there are."""
 
-    def __init__(self, folder: Path, columns: tuple[Column, ...]) -> None:
-        self._folder, self._columns = folder, columns
+    def __init__(self, folder: Path, columns: tuple[Column, ...], complete: Callable[[Any], Any] | None = None) -> None:
+        """`complete` adds to an Arrow table of what a rule made the columns that the rule does not make."""
+        self._folder, self._columns, self._complete = folder, columns, complete
         # Made when it is needed: Arrow takes longer to load than it takes to see that there is nothing new.
         self._writer: Writer | None = None
         self._statistics = Statistics(columns)
@@ -45,7 +50,9 @@ class Table:
 
         names = [column.name for column in self._columns]
         if typed.pieces:
-            self.write(pa.concat_tables(pa.Table.from_arrays(arrays, names=names) for arrays in typed.pieces))
+            own = [pa.Table.from_arrays(arrays, names=names[: len(arrays)]) for arrays in typed.pieces]
+            made = pa.concat_tables(own)
+            self.write(self._complete(made) if self._complete else made)
 
     def close(self) -> Json:
         """Its files, which lie there for good."""
@@ -100,6 +107,12 @@ class Teller:
             self._fraction = min(max(fraction, 0.0), 1.0)
             self._child.progress({"records": records, "fraction": self._fraction})
 
+    def fetched(self, records: int, files: int) -> None:
+        """How many files are done, which records wait for."""
+        if time.monotonic() - self._told > _TELL:
+            self._told = time.monotonic()
+            self._child.progress({"records": records, "fraction": self._fraction, "files": files})
+
     def wait(self, records: int, reason: str) -> None:
         """That the source is away, each time."""
         self._child.progress({"records": records, "fraction": self._fraction, "waits": reason})
@@ -108,9 +121,30 @@ class Teller:
 class Counting:
     """A sink that counts records, quarantines what is no record, and says how far it is."""
 
-    def __init__(self, folder: Path, child: Child) -> None:
+    def __init__(self, folder: Path, child: Child, attach: Json | None = None) -> None:
+        """`attach`: what `Keeping` asks of a run whose rules download files."""
         self._aside, self._teller = Aside(folder), Teller(child)
+        self._attaching = Attaching.of(attach, self._fetched) if attach else None
         self.records = 0
+
+    @property
+    def copies(self) -> Copies | None:
+        """Takes the bytes of documents, if a rule keeps them."""
+        return self._attaching.documents if self._attaching else None
+
+    def table(self, folder: Path, compiled: Compiled, number: int = 0) -> Table:
+        """A table for the rows of a rule, with what becomes of its downloads."""
+        adds = self._attaching.adds(number, compiled) if self._attaching else None
+        return Table(folder, compiled.schema, adds.to if adds else None)
+
+    def ended(self, end: End) -> Json:
+        """Where the next run begins, and what people should know, also of files."""
+        notes = self._attaching.close() if self._attaching else []
+        return {"cursor": end.cursor, "notes": [*end.notes, *notes]}
+
+    def _fetched(self, files: int) -> None:
+        """Says how many files were fetched for the records, not too often."""
+        self._teller.fetched(self.records, files)
 
     def take_broken(self, broken: Sequence[tuple[int, str, str]], part: str) -> None:
         """Keeps what is no record."""

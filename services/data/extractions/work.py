@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.extractions import set_work
-from services.data.extractions.sinks import Counting, Table
+from services.data.extractions.sinks import Counting
 from services.data.reading import connectors, lines, vectors
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
@@ -27,18 +27,18 @@ def main(request: Json, child: Child) -> Json:
 
 def _extract(request: Json, child: Child) -> Json:
     place, compiled = Place.from_json(request["place"]), compiled_from_json(request["compiled"])
-    sink = Sink(Path(request["folder"]), compiled, child)
+    sink = Sink(Path(request["folder"]), compiled, child, request.get("attach"))
     source = connectors.of_json(request["source"])
     end = source.read(place, compiled, request["cursor"] or {}, sink, request["seconds"])
-    return {**sink.close(), **end._asdict()}
+    return {**sink.close(), **sink.ended(end)}
 
 
 class Sink(Counting):
     """Takes records and keeps rows, quarantined records, statistics and counts."""
 
-    def __init__(self, folder: Path, compiled: Compiled, child: Child) -> None:
-        super().__init__(folder, child)
-        self._table = Table(folder, compiled.schema)
+    def __init__(self, folder: Path, compiled: Compiled, child: Child, attach: Json | None = None) -> None:
+        super().__init__(folder, child, attach)
+        self._table = self.table(folder, compiled)
 
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Types a batch of records, all of one part."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from services.data.reading.described import Copies
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled
@@ -12,6 +13,10 @@ from services.data.reading.samples import Sample, Tried
 
 class Sink(Protocol):
     """Takes what an extraction reads."""
+
+    @property
+    def copies(self) -> Copies | None:
+        """Takes the bytes of documents; None where they stay where they are."""
 
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Records of one part; `origins` says where each was."""

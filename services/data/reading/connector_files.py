@@ -164,6 +164,9 @@ class FilesConnector:
                 if start.state and (self._source.format is FileFormat.PARQUET or file.same(start.state)):
                     states.append(replace(start.state, path=file.path, inode=file.inode, stamp=file.stamp))
                     continue
+                if sink.copies and not sink.copies.fits(file.size):
+                    notes.append(f"one run has room for no more files: {file.path} and others are for the next one")
+                    break
                 state = self._read_file(files, compiled, start, sink, partial(_share, done, total), notes)
                 states += [state] if state else []
             kept = [asdict(state) for state in positions.remembered(states, before)]
@@ -179,7 +182,7 @@ class FilesConnector:
         notes: list[str],
     ) -> FileState | None:
         part = tuple(start.path.split("/"))
-        with suppress(Unfinished), opening.opened(self._source, files, part, start) as opened:
+        with suppress(Unfinished), opening.opened(self._source, files, part, start, sink.copies) as opened:
             reader = opened.reader
             if start.replaced or opened.replaced:
                 notes.append(f"{start.path} is another file than before and was read from its start")

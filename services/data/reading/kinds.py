@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from services.data.reading.crawls import CrawlSource
+from services.data.reading.downloads import Download, columns_of
 from services.data.reading.formats import Records as Records
 from services.data.reading.kinds_files import FileFormat as FileFormat
 from services.data.reading.kinds_files import FilesSource as FilesSource
@@ -89,6 +90,7 @@ class SqlRule:
     needs: ClassVar[Records] = Records.ROWS
     sql: str
     columns: tuple[RuleColumn, ...] = ()
+    downloads: tuple[Download, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,22 @@ class FileRule:
     needs: ClassVar[Records] = Records.FIELDS
     columns: tuple[RuleColumn, ...]
     inner: tuple[InnerRule, ...] = ()
+    downloads: tuple[Download, ...] = ()
 
 
 @dataclass(frozen=True)
 class JsonRule:
-    """Values in JSON records, by path. `keep_empty`: an array that is empty or missing gives a row all the same."""
+    """Values in JSON records, by path. `keep_empty`: an array that is empty or missing gives a row all the same.
+
+    `documents`: the column by whose digests the bytes of documents are kept.
+    """
 
     needs: ClassVar[Records] = Records.DOCUMENTS
     columns: tuple[RuleColumn, ...]
     inner: tuple[InnerRule, ...] = ()
     keep_empty: bool = False
+    downloads: tuple[Download, ...] = ()
+    documents: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class RegexRule:
     columns: tuple[RuleColumn, ...]
     inner: tuple[InnerRule, ...] = ()
     more_patterns: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
 
 
 # Every kind of rule, by its name in the contract. `rules.compiling` checks each and brings it into the form that runs.
@@ -151,11 +160,19 @@ class Compiled:
     inner: "tuple[CompiledInner, ...]" = ()
     more_patterns: tuple[str, ...] = ()
     keep_empty: bool = False
+    downloads: tuple[Download, ...] = ()
+    documents: str = ""
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether files belong to its rows."""
+        return bool(self.downloads or self.documents)
 
     @property
     def schema(self) -> tuple[Column, ...]:
-        """The columns of the rows that it makes."""
-        return tuple(Column(column.name, column.type, not column.required) for column in self.columns)
+        """The columns of the rows that it makes, and those that its downloads add."""
+        own = tuple(Column(column.name, column.type, not column.required) for column in self.columns)
+        return (*own, *columns_of(self.downloads))
 
 
 @dataclass(frozen=True)
@@ -193,6 +210,7 @@ def source_from_json(stored: Mapping[str, Any]) -> Definition:
 def rule_from_json(stored: Mapping[str, Any]) -> RuleDefinition:
     """What `to_json` wrote of a rule."""
     values = {key: value for key, value in stored.items() if key not in ("kind", "columns", "inner")}
+    values["downloads"] = _downloads(values.get("downloads", ()))
     inner = tuple(InnerRule(one["source"], _inner_from_json(one["rule"])) for one in stored.get("inner", ()))
     if inner:
         values["inner"] = inner
@@ -222,8 +240,13 @@ def compiled_from_json(stored: Mapping[str, Any]) -> Compiled:
     )
     columns, more = _columns(stored["columns"]), tuple(stored.get("more_patterns", ()))
     said = columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches, inner, more
-    return Compiled(*said, stored.get("keep_empty", False))
+    files = _downloads(stored.get("downloads", ())), stored.get("documents", "")
+    return Compiled(*said, stored.get("keep_empty", False), *files)
 
 
 def _columns(stored: Any) -> tuple[RuleColumn, ...]:
     return tuple(RuleColumn(**{**column, "type": ColumnType(column["type"])}) for column in stored)
+
+
+def _downloads(stored: Any) -> tuple[Download, ...]:
+    return tuple(map(Download.of, stored))

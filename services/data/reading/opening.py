@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 from services.data.reading import lines, multiline, unpacking
-from services.data.reading.described import Described
+from services.data.reading.described import Copies, Described
 from services.data.reading.files import Files, Raw
 from services.data.reading.folders import Parts
 from services.data.reading.formats import Compression
@@ -48,8 +48,9 @@ def reader(
 class Opened:
     """One file with what reads it from a start on."""
 
-    def __init__(self, source: FilesSource, raw: Raw, path: str, start: Start) -> None:
-        self._source, self._raw, self._path = source, raw, path
+    def __init__(self, source: FilesSource, raw: Raw, path: str, start: Start, copies: Copies | None = None) -> None:
+        """`copies` takes the bytes of documents."""
+        self._source, self._raw, self._path, self._copies = source, raw, path, copies
         self._file, content = _content(source, raw.file, path)
         self._packed = content is not None
         self._ended = start.ended
@@ -62,7 +63,7 @@ class Opened:
             return reader(self._source, self._file, start, whole, self._settled)
         before = start.state.digest if start.state else ""
         upload = self._source.upload_digest
-        return Described(self._raw, upload or self._path, before, dated=not upload)
+        return Described(self._raw, upload or self._path, before, not upload, self._copies)
 
     def _settled(self, open_: bool) -> bool:
         if self._ended or self._packed or open_:
@@ -88,12 +89,14 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(source: FilesSource, files: Files, part: Parts, start: Start | None = None) -> Iterator[Opened]:
+def opened(
+    source: FilesSource, files: Files, part: Parts, start: Start | None = None, copies: Copies | None = None
+) -> Iterator[Opened]:
     """A file of a source. Raises invalid_value; failed_precondition, with its name, for what it cannot be."""
     path = "/".join(part)
     with files.open(part) as raw:
         try:
-            yield Opened(source, raw, path, start or Start(path))
+            yield Opened(source, raw, path, start or Start(path), copies)
         except Failure as failure:
             if failure.code in (Code.FAILED_PRECONDITION, Code.LIMIT_EXCEEDED) and path not in failure.detail:
                 failure.detail = f"{path}: {failure.detail}"

@@ -1,15 +1,18 @@
 """Checks a rule against its source and brings it into the form that runs."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from services.data.reading import arrays, paths, select
+from services.data.reading import arrays, downloads, paths, select
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import (
     Compiled,
     CompiledInner,
     Definition,
+    FileFormat,
     FileRule,
+    FilesSource,
     InnerRule,
     JsonRule,
     RegexRule,
@@ -19,7 +22,7 @@ from services.data.reading.kinds import (
     SqlSource,
 )
 from services.data.rules.domain import misfit
-from services.data.schema import Column, check_columns
+from services.data.schema import Column, ColumnType, check_columns
 from services.kit import patterns
 from services.kit.errors import InvalidValue
 
@@ -33,10 +36,31 @@ def compile_rule(rule: RuleDefinition, source: Definition, place: Place) -> Comp
         raise InvalidValue(reason)
     if isinstance(rule, SqlRule):
         assert isinstance(source, SqlSource), "it fits"
-        return _compile_sql(rule, source, place)
+        return with_downloads(_compile_sql(rule, source, place), rule)
     compiled = _compiled(rule)
     check_columns(Column(column.name, column.type) for column in compiled.columns)
-    return compiled
+    if isinstance(rule, JsonRule) and rule.documents:
+        _check_documents(rule, source)
+        compiled = replace(compiled, documents=rule.documents)
+    return with_downloads(compiled, rule)
+
+
+def _check_documents(rule: JsonRule, source: Definition) -> None:
+    if not isinstance(source, FilesSource) or source.format is not FileFormat.DOCUMENT:
+        raise InvalidValue("documents needs a source of files of format document")
+    wanted = (rule.documents, ("digest",), ColumnType.STRING)
+    if not any((column.name, paths.parse(column.source), column.type) == wanted for column in rule.columns):
+        raise InvalidValue("documents must be a column of type string from $.digest")
+
+
+def with_downloads(compiled: Compiled, rule: RuleDefinition) -> Compiled:
+    """What a rule comes to, with the files that it downloads. Raises invalid_value for what cannot be downloaded."""
+    if not rule.downloads:
+        return compiled
+    downloads.check(rule.downloads, compiled.schema)
+    made = replace(compiled, downloads=rule.downloads)
+    check_columns(made.schema)
+    return made
 
 
 def _compiled(rule: FileRule | JsonRule | RegexRule) -> Compiled:

@@ -13,7 +13,7 @@ from services.data.reading.formats import Records
 from services.data.reading.kinds import Compiled, Definition, RuleDefinition, SqlRule, SqlSource
 from services.data.reading.select import compile_select
 from services.data.rules import domain, trying
-from services.data.rules.compiling import compile_rule
+from services.data.rules.compiling import compile_rule, with_downloads
 from services.data.rules.domain import Draft, Rule, RuleVersion, RuleView, Trial
 from services.data.rules.store import RuleStore
 from services.data.sources.service import Sources
@@ -92,7 +92,7 @@ class Rules:
         where = found.definition
         if isinstance(where, SqlSource) and where.remote and isinstance(definition, SqlRule):
             table = await self._sources.describe(scope, found)
-            compiled = await asyncio.to_thread(compile_select, definition, where, table)
+            compiled = with_downloads(await asyncio.to_thread(compile_select, definition, where, table), definition)
             await self._sources.prepare(scope, found, compiled)
             return compiled
         async with self._sources.place(scope, where, source, most=1) as place:

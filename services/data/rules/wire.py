@@ -1,9 +1,11 @@
 """Rules between the domain and the wire."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from aimass.v1 import rules_pb2 as pb
+from services.data.reading.downloads import Download
 from services.data.reading.kinds import (
     RULES,
     InnerRule,
@@ -29,7 +31,13 @@ def definition_of(definition: pb.RuleDefinition) -> RuleDefinition:
     if kind is None:
         *others, last = RULES
         raise InvalidValue(f"the definition must be {', '.join(others)} or {last}")
-    return _rule_of(kind, getattr(definition, kind), 1)
+    downloads = tuple(Download.of(plain(download)) for download in definition.downloads)
+    rule = replace(_rule_of(kind, getattr(definition, kind), 1), downloads=downloads)
+    if not definition.documents:
+        return rule
+    if not isinstance(rule, JsonRule):
+        raise InvalidValue("documents is for json rules")
+    return replace(rule, documents=definition.documents)
 
 
 def _rule_of(kind: str, said: Any, level: int) -> RuleDefinition:
@@ -68,13 +76,16 @@ def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
 def definition_to_wire(definition: RuleDefinition) -> pb.RuleDefinition:
     """As it was said."""
     made: Any = _said(definition)
-    return pb.RuleDefinition(**made)
+    downloads = [pb.Download(**fields_of(one, pb.Download.DESCRIPTOR)) for one in definition.downloads]
+    documents = definition.documents if isinstance(definition, JsonRule) else ""
+    return pb.RuleDefinition(**made, downloads=downloads, documents=documents)
 
 
 def _said(definition: RuleDefinition) -> dict[str, Any]:
     """The kind of a rule with what it says."""
     kind = name_of(definition)
-    said = fields_of(definition, pb.RuleDefinition.DESCRIPTOR.fields_by_name[kind].message_type)
+    message = pb.RuleDefinition.DESCRIPTOR.fields_by_name[kind].message_type
+    said = fields_of(definition, message, beside=("downloads", "documents"))
     said["columns"] = [_column_to_wire(column) for column in definition.columns]
     if not isinstance(definition, SqlRule):
         said["inner"] = [pb.InnerRule(**{"from": one.source, **_said(one.rule)}) for one in definition.inner]

@@ -46,6 +46,8 @@ def _whole(definition: Definition, reader: Connector, place: Place) -> tuple[Com
 class LandingSink:
     """Takes records and keeps each as a row. What every connector reads passes here."""
 
+    copies = None
+
     def __init__(self, request: Json, kind: str, child: Child) -> None:
         self._table, self._teller, self._kind = Table(Path(request["folder"]), COLUMNS), Teller(child), kind
         self._source, self._time = request["name"], datetime.fromisoformat(request["time"])

@@ -1,0 +1,112 @@
+"""What a run of an extraction does about the files that its child has fetched: they are blobs before rows name them.
+
+The child leaves files and a manifest in a folder of the run. The files become blobs, then the manifest does, and its
+digest goes with the version as a note; so whatever ends the service, the run is completed from blobs, or done again
+with the files that are still in the folder. What was fetched is the data set's in the transaction of the version.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy.engine import Connection
+
+from services.data.attachments.attaching import MANIFEST
+from services.data.attachments.domain import Attached, Outcome, State
+from services.data.attachments.fetcher import FILES, JOURNAL
+from services.data.attachments.store import AttachmentStore
+from services.kit.auth import Scope
+from services.kit.blobs import Blobs
+from services.kit.digests import digest_of
+from services.kit.errors import Code, Failure
+
+_NOTE, _AT_ONCE = "attachments", 8
+_SHARE = 0.8  # of a run's time: after that nothing is fetched, so that its rows are written in time
+
+
+class Damaged(Failure):
+    """A file that was fetched is lost: the child, started again, fetches it again."""
+
+
+class Keeping:
+    """The files of runs."""
+
+    def __init__(self, store: AttachmentStore, blobs: Blobs, allow: str, most: int) -> None:
+        """`allow`: what the operator lets be reached; `most`: bytes of all files of a run."""
+        self._store, self._blobs, self._allow, self._most = store, blobs, allow, most
+
+    def request(self, scope: Scope, run: str, seconds: float) -> dict[str, Any]:
+        """What the child of a run is told, which may take so many seconds."""
+        folder = str(self._folder(scope, run))
+        return {"folder": folder, "allow": self._allow, "seconds": seconds * _SHARE, "most": self._most}
+
+    def _folder(self, scope: Scope, run: str) -> Path:
+        return self._blobs.scratch(scope.tenant) / f"attachments-{run}"
+
+    async def take(self, scope: Scope, run: str) -> Mapping[str, Any]:
+        """Makes blobs of what the child has left; returns what must be noted with the version.
+
+        Raises damaged when a file is not there, or not as the child left it.
+        """
+        folder = self._folder(scope, run)
+        lines = await asyncio.to_thread(_read, folder / MANIFEST)
+        turn = asyncio.Semaphore(_AT_ONCE)
+        digests = sorted({line["digest"] for line in lines if line["state"] == State.KEPT})
+        try:
+            async with asyncio.TaskGroup() as group:
+                for digest in digests:
+                    group.create_task(self._adopt(scope, folder / FILES, digest, turn))
+        except BaseExceptionGroup as several:
+            await asyncio.to_thread((folder / JOURNAL).unlink, missing_ok=True)
+            raise several.exceptions[0] from None
+        manifest = await asyncio.to_thread(_manifest, folder / MANIFEST, run)
+        return {_NOTE: await self._blobs.put(scope.tenant, manifest)}
+
+    async def _adopt(self, scope: Scope, folder: Path, digest: str, turn: asyncio.Semaphore) -> None:
+        file = folder / digest.removeprefix("sha256:")
+        async with turn:
+            if await asyncio.to_thread(file.exists):
+                found = await self._blobs.adopt(scope.tenant, file)
+            else:
+                found = digest if await self._blobs.exists(scope.tenant, digest) else ""
+        if found != digest:
+            raise Damaged(Code.DIGEST_MISMATCH, f"{digest} has been damaged on its way to the store")
+
+    async def noted(self, scope: Scope, notes: Mapping[str, Any], data_sets: Sequence[str]) -> Sequence[Attached]:
+        """What was found in the run of a version with these notes; `data_sets` are those that it writes."""
+        if not (digest := notes.get(_NOTE)):
+            return ()
+        _, *lines = (await self._blobs.get(scope.tenant, digest)).splitlines()
+        return await asyncio.to_thread(lambda: [_attached(orjson.loads(line), data_sets) for line in lines])
+
+    def record(self, connection: Connection, scope: Scope, found: Sequence[Attached], run: str, now: datetime) -> None:
+        """The data sets have these files from now on, in the transaction of their versions."""
+        self._store.record(connection, scope, found, run, now)
+
+    async def clear(self, scope: Scope, run: str, notes: Mapping[str, Any] | None = None) -> None:
+        """Removes what a run that has ended needed on its way; `notes` are those of its version."""
+        folder = self._folder(scope, run)
+        if digest := (notes or {}).get(_NOTE) or await asyncio.to_thread(_digest, folder / MANIFEST, run):
+            await self._blobs.delete(scope.tenant, digest)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _digest(path: Path, run: str) -> str:
+    return digest_of(_manifest(path, run)) if path.exists() else ""
+
+
+def _manifest(path: Path, run: str) -> bytes:
+    """As a blob: no two runs have the same one, so it can be removed."""
+    return orjson.dumps({"run": run}) + b"\n" + path.read_bytes()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def _attached(said: Mapping[str, Any], data_sets: Sequence[str]) -> Attached:
+    return Attached(data_sets[said["table"]], said["column"], said["digests"], said["origin"], Outcome.of(said))
