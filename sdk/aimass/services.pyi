@@ -667,7 +667,8 @@ class FeatureViews:
         timeout: Seconds = ...,
     ) -> feature_views_pb2.FeatureView:
         """Creates a feature view with version 1. failed_precondition: its data set has no version yet. invalid_value:
-        a column is not there, or cannot be what it is named for."""
+        a column is not there, or cannot be what it is named for. not_found, unknown_version: the feature set is not
+        there, or not fitted."""
 
     def create_feature_view_version(
         self,

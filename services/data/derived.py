@@ -30,6 +30,7 @@ from services.data.feature_views.service import FeatureViews
 from services.data.feature_views.store import Store as ViewStore
 from services.data.feature_views.store.rows import RowStore
 from services.data.feature_views.watching import Watch
+from services.data.features.service import FeatureSets
 from services.data.metering.service import Metering
 from services.data.partitions.api import PartitionsApi
 from services.data.partitions.runner import RewriteRunner
@@ -77,10 +78,12 @@ class Added(NamedTuple):
         )
 
 
-def derived_slices(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, around: Around) -> Added:
+def derived_slices(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, features: FeatureSets, around: Around
+) -> Added:
     """Feature views, series sets, partitions, exports, attachments and feature searches."""
     metering, *_ = around
-    found = _feature_views(config, runtime, database, data_sets, around)
+    found = _feature_views(config, runtime, database, data_sets, features, around)
     found = found.and_(_series(config, runtime, database, data_sets, around))
     found = found.and_(_partitions(config, runtime, database, data_sets, metering))
     found = found.and_(_exports(config, data_sets, metering))
@@ -114,13 +117,14 @@ def _feature_views(
     runtime: Runtime,
     database: Database,
     data_sets: DataSets,
+    features: FeatureSets,
     around: Around,
 ) -> Added:
     store, rows, covers = ViewStore(database), RowStore(database), Covers(runtime.storage.keys)
     limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
     online, tasks = _online(config, runtime, store, rows)
     runner = Materialiser(database, store, rows, data_sets, online, covers, runtime.blobs, around, limits)
-    views = FeatureViews(store, rows, data_sets, runner, runtime.now)
+    views = FeatureViews(store, rows, data_sets, features, runner, runtime.now)
     reading = Reading(store, online, data_sets, covers, runtime.now)
     join_store = JoinStore(database)
     joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)

@@ -73,6 +73,7 @@ def joined(
                 "join": TypeAdapter(Join).dump_python(join, mode="json"),
                 "files": files[0],
                 "view_files": files[1:] * views,
+                "graph_files": [""] * views,
                 "folder": str(folder / "out"),
                 "scratch": str(folder / "scratch"),
                 "bucket_rows": bucket_rows,

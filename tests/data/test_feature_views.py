@@ -258,6 +258,8 @@ async def test_keys_of_several_columns_and_all_types_are_found(running: House) -
         ({"features": ["temp", "temp"]}, "/definition/features/1"),
         ({"features": []}, "/definition/features"),
         ({"time_to_live": "-1s"}, "/definition/time_to_live"),
+        ({"time_to_live": "0s"}, "/definition/time_to_live"),
+        ({"feature_set_version": 1}, "/definition/feature_set_version"),
     ],
 )
 async def test_a_definition_that_makes_no_sense_is_refused(running: House, changes: Any, pointer: str) -> None:

@@ -57,16 +57,26 @@ class FeatureViewDefinition(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_VERSION_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     event_time: _builtins.str
     """The column with the time from which on a row was known, of times or dates; a date is its first moment (UTC)."""
+    feature_set: _builtins.str
+    """The features are outputs of this feature set: its graph, with the constants of its training rows, over columns of the
+    data set. What is read by key and what is joined is computed by the same graph. A target mean is that of serving.
+    """
+    feature_set_version: _builtins.int
+    """The fitted version; the newest, when the version of the view is made, if unset. A newer one is used by another
+    version of the view.
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The columns that name an entity, of texts, integers, dates or booleans."""
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The columns that are features."""
+        """The columns that are features; with a feature set, outputs of its graph, all if empty."""
 
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
@@ -80,6 +90,8 @@ class FeatureViewDefinition(_message.Message):
         event_time: _builtins.str = ...,
         features: _abc.Iterable[_builtins.str] | None = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
+        feature_set: _builtins.str = ...,
+        feature_set_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -88,6 +100,10 @@ class FeatureViewDefinition(_message.Message):
         b"data_set",
         "event_time",
         b"event_time",
+        "feature_set",
+        b"feature_set",
+        "feature_set_version",
+        b"feature_set_version",
         "features",
         b"features",
         "keys",

@@ -94,7 +94,7 @@ class FeatureViewsServicer:
 
     def CreateFeatureView(self, request, context):
         """Creates a feature view with version 1. failed_precondition: its data set has no version yet. invalid_value: a column is
-        not there, or cannot be what it is named for.
+        not there, or cannot be what it is named for. not_found, unknown_version: the feature set is not there, or not fitted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class FeatureViewsStub:
         _feature_views_pb2.CreateFeatureViewRequest, _feature_views_pb2.FeatureView
     ]
     """Creates a feature view with version 1. failed_precondition: its data set has no version yet. invalid_value: a column is
-    not there, or cannot be what it is named for.
+    not there, or cannot be what it is named for. not_found, unknown_version: the feature set is not there, or not fitted.
     """
     CreateFeatureViewVersion: _grpc.UnaryUnaryMultiCallable[
         _feature_views_pb2.CreateFeatureViewVersionRequest, _feature_views_pb2.FeatureViewVersion
@@ -91,7 +91,7 @@ class FeatureViewsAsyncStub(FeatureViewsStub):
         _feature_views_pb2.CreateFeatureViewRequest, _feature_views_pb2.FeatureView
     ]  # type: ignore[assignment]
     """Creates a feature view with version 1. failed_precondition: its data set has no version yet. invalid_value: a column is
-    not there, or cannot be what it is named for.
+    not there, or cannot be what it is named for. not_found, unknown_version: the feature set is not there, or not fitted.
     """
     CreateFeatureViewVersion: _aio.UnaryUnaryMultiCallable[
         _feature_views_pb2.CreateFeatureViewVersionRequest, _feature_views_pb2.FeatureViewVersion
@@ -146,7 +146,7 @@ class FeatureViewsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feature_views_pb2.FeatureView, _abc.Awaitable[_feature_views_pb2.FeatureView]]:
         """Creates a feature view with version 1. failed_precondition: its data set has no version yet. invalid_value: a column is
-        not there, or cannot be what it is named for.
+        not there, or cannot be what it is named for. not_found, unknown_version: the feature set is not there, or not fitted.
         """
 
     @_abc_1.abstractmethod

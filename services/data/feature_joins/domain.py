@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.data.feature_views.domain import TIMES, ViewVersion
+from services.data.feature_views.domain import TIMES, Graph, ViewVersion
 from services.data.schema import Column, check_columns
 from services.kit.errors import InvalidValue, Violation
 
@@ -34,7 +34,9 @@ class JoinedView:
     event_time: str
     features: tuple[Column, ...]
     names: tuple[str, ...]
-    seconds_to_live: float
+    seconds_to_live: float | None
+    feature_set: tuple[str, int] | None = None
+    graph: Graph | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def joined(wanted: Wanted, found: ViewVersion, number: int, columns: Sequence[Co
         features=chosen,
         names=tuple(wanted.prefix + column.name for column in chosen),
         seconds_to_live=found.definition.seconds_to_live,
+        feature_set=(found.definition.feature_set, found.definition.feature_set_version) if found.graph else None,
+        graph=found.graph,
     )
 
 

@@ -20,6 +20,7 @@ from services.data.datasets.service import DataSets
 from services.data.feature_joins.domain import Join
 from services.data.feature_joins.store import JoinStore
 from services.data.feature_joins.wire import join_to_wire
+from services.data.feature_views.runner import graph_file
 from services.data.metering.service import Metering
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
@@ -43,7 +44,7 @@ class JoinRunner(LeasedWork[Join]):
         around: tuple[Metering, Callable[[], datetime], Spawn],
         limits: Limits,
     ) -> None:
-        """`blobs` give the folder for buckets."""
+        """`blobs` give the folder for buckets, and graphs."""
         self._metering, _, spawn = around
         super().__init__(schema, spawn, at_once=1)
         self._store, self._data_sets, self._blobs, self._limits = store, data_sets, blobs, limits
@@ -80,10 +81,12 @@ class JoinRunner(LeasedWork[Join]):
                 for name, version in read:
                     found = await self._data_sets.locate(scope, name, version)
                     files.append(_files(await stack.enter_async_context(self._data_sets.local(scope, found))))
+                graphs = [await graph_file(stack, self._blobs, scope, view.graph) for view in work.views]
                 request = {
                     "join": _JOIN.dump_python(work, mode="json"),
                     "files": files[0],
                     "view_files": files[1:],
+                    "graph_files": list(map(str, graphs)),
                     "folder": str(output),
                     "scratch": str(scratch),
                     "bucket_rows": _BUCKET,
@@ -97,10 +100,14 @@ class JoinRunner(LeasedWork[Join]):
             files=parquet.from_json(result["files"]),
             columns=work.outputs,
             append=False,
-            parents=tuple(dict.fromkeys(LineageNode("data_set", *each) for each in read)),
+            parents=tuple(dict.fromkeys([*(LineageNode("data_set", *each) for each in read), *_fitted(work)])),
             statistics=statistics.from_json(result["statistics"]),
             notes={"found": result["found"]},
         )
+
+
+def _fitted(work: Join) -> list[LineageNode]:
+    return [LineageNode("feature_set", *view.feature_set) for view in work.views if view.feature_set]
 
 
 def _files(location: Location) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from services.data.feature_joins import domain
 from services.data.feature_joins.domain import Join, JoinedView, Wanted
 from services.data.feature_joins.runner import JoinRunner
 from services.data.feature_joins.store import JoinStore
-from services.data.feature_views.domain import check_fit
+from services.data.feature_views.defining import check_fit
 from services.data.feature_views.service import FeatureViews
 from services.data.metering.domain import CpuBudget
 from services.data.schema import Column
@@ -70,5 +70,5 @@ class FeatureJoins:
         check_fit(found, version.columns)
         view = domain.joined(wanted, found, version.version, columns, at)
         read = [*found.definition.keys, view.event_time, *(column.name for column in view.features)]
-        await self._data_sets.check_seen(principal, data_set, read)
+        await self._data_sets.check_seen(principal, data_set, found.reads if found.graph else read)
         return view

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from services.data.arrow import arrow_schema
 from services.data.datasets import parquet, statistics
 from services.data.feature_joins.domain import Join, JoinedView
+from services.data.feature_views.computing import Computing, columns_read
 from services.data.feature_views.work import key_texts, tables
 from services.data.schema import Column
 from services.kit.child import Child, Json
@@ -30,13 +31,14 @@ def main(request: Json, child: Child) -> Json:
     """Joins; `files` and `view_files` are Parquet files (path, rows), `bucket_rows` how many a bucket should have."""
     join, scratch = _JOIN.validate_python(request["join"]), Path(request["scratch"])
     rows, results, found = sum(count for _, count in request["files"]), list[Path](), list[int]()
-    for number, (view, files) in enumerate(zip(join.views, request["view_files"], strict=True)):
+    each = zip(join.views, request["view_files"], request["graph_files"], strict=True)
+    for number, (view, files, graph_file) in enumerate(each):
         child.progress({"progress": number / (len(join.views) + 1), "message": f"joining {view.feature_view}"})
         folder = scratch / str(number)
         folder.mkdir()
         most = max(rows, sum(count for _, count in files))
         buckets = min(_MOST, most // int(request["bucket_rows"]) + 1)
-        _divide_features(view, files, folder, buckets)
+        _divide_features(view, files, graph_file, folder, buckets)
         _divide_rows(join, view, request["files"], folder, buckets)
         found.append(sum(_join_bucket(folder, bucket, view) for bucket in range(buckets)))
         if buckets * len(join.views) > _MOST:
@@ -47,8 +49,8 @@ def main(request: Json, child: Child) -> Json:
     with ExitStack() as stack:
         merged = [_Merged(folder, stack) for folder in results]
         for start, table in _tables(request["files"], join.columns, join.event_time):
-            for view, each in zip(join.views, merged, strict=True):
-                features = each.rows(start + table.num_rows)
+            for view, results_of in zip(join.views, merged, strict=True):
+                features = results_of.rows(start + table.num_rows)
                 for name, column in zip(view.names, view.features, strict=True):
                     table = table.append_column(name, features.column(column.name))
             table = table.drop_columns(["__time"])
@@ -70,12 +72,14 @@ def _tables(files: Sequence[Any], columns: Sequence[Column], event_time: str) ->
         start += table.num_rows
 
 
-def _divide_features(view: JoinedView, files: Sequence[Any], folder: Path, buckets: int) -> None:
+def _divide_features(view: JoinedView, files: Sequence[Any], graph_file: str, folder: Path, buckets: int) -> None:
     """Rows of the view with a key and a time, by bucket, in stored order."""
-    columns = tuple({column.name: column for column in (*view.view_keys, *view.features)}.values())
+    columns = columns_read(view.view_keys, view.features, view.graph)
+    computing = Computing(view.graph, graph_file, view.view_keys, view.features) if view.graph else None
     names = [column.name for column in view.features]
     with _Buckets(folder, "feature", buckets, arrow_schema(view.features)) as into:
-        for _, table in _tables(files, columns, view.event_time):
+        for _, read in _tables(files, columns, view.event_time):
+            table = computing(read) if computing else read
             texts = key_texts(table, view.view_keys)
             into.add(texts, table.column("__time"), table.select(names), keep_missing=False)
 
@@ -153,7 +157,7 @@ def _join_bucket(folder: Path, bucket: int, view: JoinedView) -> int:
     return int(np.count_nonzero(latest >= 0))
 
 
-def _latest(features: Any, rows: Any, seconds_to_live: float) -> Any:
+def _latest(features: Any, rows: Any, seconds_to_live: float | None) -> Any:
     """For each row the place of the newest feature of its key that is not later and not too old; -1 for none.
 
     Of features with one time the last counts, as it does where they are read by key.

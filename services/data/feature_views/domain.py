@@ -1,12 +1,12 @@
 """What a feature view means: keys, features and event times of a data set, and which row of an entity counts."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
-from services.data.schema import Column, ColumnType, check_columns
+from services.data.schema import Column, ColumnType
 from services.kit.errors import FailedPrecondition, Forbidden, InvalidValue, Violation
 from services.kit.resources import changed
 
@@ -19,13 +19,25 @@ MOST_VALUE = 64 * 1024  # bytes of the features of one row
 
 @dataclass(frozen=True)
 class Definition:
-    """What a version of a view is made of; `seconds_to_live` 0: for ever."""
+    """What a version of a view is made of; without `seconds_to_live`, and with the 0 of older versions, for ever."""
 
     data_set: str
     keys: tuple[str, ...]
     event_time: str
     features: tuple[str, ...]
-    seconds_to_live: float = 0.0
+    seconds_to_live: float | None = None
+    feature_set: str = ""
+    feature_set_version: int = 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph of a fitted feature set; `sources` are the columns of the view's data set that it tells of."""
+
+    digest: str
+    inputs: tuple[Column, ...]
+    outputs: tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,13 @@ class ViewVersion:
     features: tuple[Column, ...]
     create_time: datetime
     coverage: Coverage = Coverage()
+    graph: Graph | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the data set that must not be masked for who reads or fills it."""
+        sources = self.graph.sources if self.graph else self.definition.features
+        return (*self.definition.keys, self.definition.event_time, *sources)
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,7 @@ class Run:
     start: int | None = None
     until: int | None = None
     skip: int = 0
+    graph: Graph | None = None
 
 
 @dataclass(frozen=True)
@@ -157,48 +177,6 @@ def refuse(found: Iterable[Violation]) -> None:
         raise InvalidValue(f"{first.pointer[1:].replace('/', '.')} {first.rule}", violations)
 
 
-def columns_for(definition: Definition, columns: Sequence[Column]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
-    """The columns of the keys and of the features. Raises invalid_value."""
-    known = {column.name: column for column in columns}
-    refuse(_violations(definition, known))
-    features = tuple(known[name] for name in definition.features)
-    check_columns(features)
-    return tuple(known[name] for name in definition.keys), features
-
-
-def _violations(definition: Definition, known: Mapping[str, Column]) -> Iterator[Violation]:
-    at, there = "/definition", f"must be a column of {definition.data_set}"
-    for part in ("keys", "features"):
-        names = getattr(definition, part)
-        for index, name in enumerate(names):
-            if name not in known:
-                yield Violation(f"{at}/{part}/{index}", f"{there}; {name} is not")
-            elif name in names[:index]:
-                yield Violation(f"{at}/{part}/{index}", "is there twice")
-            elif part == "keys" and known[name].type not in KEYS:
-                rule = f"must be a text, an integer, a date or a boolean; {name} is a {known[name].type}"
-                yield Violation(f"{at}/keys/{index}", rule)
-    time = known.get(definition.event_time)
-    if time is None or time.type not in TIMES:
-        yield Violation(f"{at}/event_time", f"must be a column of times or dates; {definition.event_time} is not")
-    if definition.seconds_to_live < 0:
-        yield Violation(f"{at}/time_to_live", "must not be negative")
-
-
-def check_fit(version: ViewVersion, columns: Sequence[Column]) -> None:
-    """Raises failed_precondition when a column that a view was made with is gone or has another type."""
-    known = {column.name: column.type for column in columns}
-    for column in (*version.keys, *version.features):
-        if known.get(column.name) is not column.type:
-            now = known.get(column.name, "gone")
-            raise FailedPrecondition(
-                f"the column {column.name} of {version.definition.data_set} was a {column.type} when version "
-                f"{version.version} of {version.feature_view} was made, and is {now}: make the next version"
-            )
-    if known.get(version.definition.event_time) not in TIMES:
-        raise FailedPrecondition(f"{version.definition.event_time} is no column of times any more")
-
-
 def extended(before: FeatureView, now: datetime) -> FeatureView:
     """A view with one more version."""
     return changed(before, now, latest_version=before.latest_version + 1)
@@ -228,14 +206,17 @@ def chosen(version: ViewVersion, wanted: Sequence[str], hidden: Iterable[str]) -
     places = {column.name: index for index, column in enumerate(version.features)}
     unknown = [(index, name) for index, name in enumerate(wanted) if name not in places]
     refuse(Violation(f"/features/{index}", f"must be a feature of the view; {name} is not") for index, name in unknown)
-    asked = [*(wanted or places), *(column.name for column in version.keys), version.definition.event_time]
+    if version.graph:
+        asked = list(version.reads)
+    else:
+        asked = [*(wanted or places), *version.definition.keys, version.definition.event_time]
     masked = set(hidden)
     if found := [name for name in asked if name.lower() in masked]:
         raise Forbidden(f"{', '.join(dict.fromkeys(found))} of {version.definition.data_set} is masked: name others")
     return tuple(places[name] for name in wanted) if wanted else tuple(places.values())
 
 
-def aged(entry: Entry | None, values: Sequence[Any], now: int, seconds_to_live: float) -> Found:
+def aged(entry: Entry | None, values: Sequence[Any], now: int, seconds_to_live: float | None) -> Found:
     """What is shown of a row at a time, in microseconds since 1970."""
     if entry is None:
         return Found(State.MISSING)

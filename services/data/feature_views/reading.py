@@ -115,7 +115,7 @@ class Reading:
         return head
 
 
-def _shown(entry: Entry | None, cover: Cover, chosen: Sequence[int] | None, now: int, life: float) -> Found:
+def _shown(entry: Entry | None, cover: Cover, chosen: Sequence[int] | None, now: int, life: float | None) -> Found:
     found = domain.aged(entry, (), now, life)
     if entry is None or found.state is not domain.State.FOUND:
         return found

@@ -7,6 +7,7 @@ stored twice changes nothing.
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy.engine import Connection
 from services.data.database import schema
 from services.data.datasets.service import DataSets
 from services.data.feature_views.covering import Cover, Covers
-from services.data.feature_views.domain import Entry, Progress, Run
+from services.data.feature_views.domain import Entry, Graph, Progress, Run
 from services.data.feature_views.online import Online
 from services.data.feature_views.places import Place, Step
 from services.data.feature_views.store import Store
@@ -51,7 +52,7 @@ class Materialiser(LeasedWork[Run]):
         around: tuple[Metering, Callable[[], datetime], Spawn],
         limits: Limits,
     ) -> None:
-        """`blobs` give the folder for pages on their way."""
+        """`blobs` give the folder for pages on their way, and graphs."""
         self._metering, self._now, spawn = around
         super().__init__(schema, spawn, at_once=1)
         self._db, self._store, self._rows, self._data_sets = database, store, rows, data_sets
@@ -83,9 +84,11 @@ class Materialiser(LeasedWork[Run]):
             await self._operations.progress(scope, work.operation, share, "materialising", f"{progress.rows} rows")
 
         try:
-            async with self._data_sets.local(scope, found) as location:
+            async with AsyncExitStack() as stack:
+                location = await stack.enter_async_context(self._data_sets.local(scope, found))
                 request = {
                     **_RUN.dump_python(work, mode="json"),
+                    "graph_file": str(await graph_file(stack, self._blobs, scope, work.graph)),
                     "files": [(str(Path(location.uri) / file.path), file.rows) for file in location.files],
                     "after": max(progress.position, work.skip),
                     "folder": str(folder),
@@ -103,6 +106,11 @@ class Materialiser(LeasedWork[Run]):
             return self._store.advance(connection, place, operation, progress, now)
 
         return await self._db.run(keep)
+
+
+async def graph_file(stack: AsyncExitStack, blobs: Blobs, scope: Scope, graph: Graph | None) -> Path:
+    """The file of a graph for as long as the stack is open; nowhere for none. Raises not_found, digest_mismatch."""
+    return await stack.enter_async_context(blobs.local(scope.tenant, graph.digest)) if graph else Path()
 
 
 def _entries(path: Path, work: Run, cover: Cover) -> list[Entry]:

@@ -7,11 +7,13 @@ from datetime import datetime
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
 from services.data.feature_views import domain
-from services.data.feature_views.domain import Definition, FeatureView, Lag, Run, ViewVersion
+from services.data.feature_views.defining import check_fit, columns_for
+from services.data.feature_views.domain import Definition, FeatureView, Graph, Lag, Run, ViewVersion
 from services.data.feature_views.runner import Materialiser
 from services.data.feature_views.store import Store
 from services.data.feature_views.store.rows import RowStore
 from services.data.feature_views.wire import microseconds_of
+from services.data.features.service import FeatureSets
 from services.data.metering.domain import CpuBudget
 from services.kit.auth import Principal, Scope
 from services.kit.db import Once
@@ -24,9 +26,16 @@ class FeatureViews:
     """The use cases."""
 
     def __init__(
-        self, store: Store, rows: RowStore, data_sets: DataSets, runner: Materialiser, now: Callable[[], datetime]
+        self,
+        store: Store,
+        rows: RowStore,
+        data_sets: DataSets,
+        feature_sets: FeatureSets,
+        runner: Materialiser,
+        now: Callable[[], datetime],
     ) -> None:
-        self._store, self._data_sets, self._runner, self._now = store, data_sets, runner, now
+        self._store, self._data_sets, self._feature_sets = store, data_sets, feature_sets
+        self._runner, self._now = runner, now
         self.kept = rows.kept
 
     async def create(
@@ -54,8 +63,20 @@ class FeatureViews:
             if failure.code is not Code.UNKNOWN_VERSION:
                 raise
             raise FailedPrecondition(f"the data set {definition.data_set} has no version yet") from None
-        keys, features = domain.columns_for(definition, columns)
-        return ViewVersion(name, 1, definition, keys, features, self._now())
+        graph = None
+        if definition.feature_set:
+            definition, graph = await self._graph(scope, definition)
+        keys, features = columns_for(definition, columns, graph)
+        return ViewVersion(name, 1, definition, keys, features, self._now(), graph=graph)
+
+    async def _graph(self, scope: Scope, wanted: Definition) -> tuple[Definition, Graph]:
+        """The definition with the number of the fitted version, and its graph. Raises not_found, unknown_version."""
+        fitted = await self._feature_sets.version(scope, wanted.feature_set, wanted.feature_set_version)
+        sources = [column.name for column in fitted.inputs]
+        if fitted.data_set == wanted.data_set:  # its constants tell something of other columns as well
+            sources += [fitted.label, *(column for step in fitted.steps for column in step.columns.values())]
+        graph = Graph(fitted.digest, fitted.inputs, fitted.outputs, tuple(dict.fromkeys(sources)))
+        return replace(wanted, feature_set_version=fitted.version), graph
 
     async def get(self, scope: Scope, name: str) -> FeatureView:
         """Raises not_found."""
@@ -119,9 +140,9 @@ class FeatureViews:
             domain.refuse([Violation("/until", "must be later than since")])
         _, found = await self._store.version(scope, name, lambda view: numbers[0] or view.latest_version)
         made = found.definition
-        await self._data_sets.check_seen(principal, made.data_set, (*made.keys, made.event_time, *made.features))
+        await self._data_sets.check_seen(principal, made.data_set, found.reads)
         version = await self._data_sets.version(scope, made.data_set, numbers[1])
-        domain.check_fit(found, version.columns)
+        check_fit(found, version.columns)
         skip = await self._covered(scope, found, version.version) if start is None and until is None else 0
 
         def run(operation: str) -> Run:
@@ -138,6 +159,7 @@ class FeatureViews:
                 start=start,
                 until=until,
                 skip=skip,
+                graph=found.graph,
             )
 
         operation = await self._store.begin(scope, run, name, once, budget)

@@ -22,7 +22,13 @@ def definition_from_wire(made: pb.FeatureViewDefinition) -> Definition:
     """A definition, not checked yet."""
     life = made.time_to_live
     return Definition(
-        made.data_set, tuple(made.keys), made.event_time, tuple(made.features), life.seconds + life.nanos / 1e9
+        data_set=made.data_set,
+        keys=tuple(made.keys),
+        event_time=made.event_time,
+        features=tuple(made.features),
+        seconds_to_live=life.seconds + life.nanos / 1e9 if made.HasField("time_to_live") else None,
+        feature_set=made.feature_set,
+        feature_set_version=made.feature_set_version,
     )
 
 
@@ -62,7 +68,12 @@ def version_to_wire(version: ViewVersion, lag: Lag | None = None, now: datetime 
     """A version; with a lag and the time, as it stands then."""
     made, life = version.definition, version.definition.seconds_to_live
     definition = pb.FeatureViewDefinition(
-        data_set=made.data_set, keys=made.keys, event_time=made.event_time, features=made.features
+        data_set=made.data_set,
+        keys=made.keys,
+        event_time=made.event_time,
+        features=made.features,
+        feature_set=made.feature_set,
+        feature_set_version=made.feature_set_version,
     )
     if life:
         definition.time_to_live.CopyFrom(_duration(round(life * _MILLION)))

@@ -9,14 +9,15 @@ import orjson
 from pydantic import TypeAdapter
 
 from services.data.datasets.rows import to_rows
-from services.data.feature_views.domain import MOST_VALUE
+from services.data.feature_views.computing import Computing, columns_read
+from services.data.feature_views.domain import MOST_VALUE, Graph
 from services.data.schema import Column
 from services.kit.child import Child, Json
 from services.kit.errors import FailedPrecondition
 
 PAGE = 2_000  # rows of one transaction of the parent
 _AHEAD = 4  # pages that wait for the parent
-_COLUMNS = TypeAdapter(tuple[Column, ...])
+_COLUMNS, _GRAPH = TypeAdapter(tuple[Column, ...]), TypeAdapter(Graph | None)
 
 
 def main(request: Json, child: Child) -> Json:
@@ -26,10 +27,12 @@ def main(request: Json, child: Child) -> Json:
     Raises failed_precondition for a row that is too large.
     """
     keys, features = (_COLUMNS.validate_python(request[part]) for part in ("keys", "features"))
+    graph = _GRAPH.validate_python(request["graph"])
+    computing = Computing(graph, request["graph_file"], keys, features) if graph else None
     position, folder = int(request["after"]), Path(request["folder"])
-    found = tables(request["files"], [*keys, *features], request["event_time"], position, PAGE)
-    for number, table in enumerate(found):
-        page, counts = _page(table, keys, features, position, request)
+    columns = columns_read(keys, features, graph)
+    for number, table in enumerate(tables(request["files"], columns, request["event_time"], position, PAGE)):
+        page, counts = _page(computing(table) if computing else table, keys, features, position, request)
         position += table.num_rows
         _wait(folder)
         path = folder / f"{number:08d}.arrow"

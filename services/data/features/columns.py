@@ -17,11 +17,15 @@ def read(path: str, column: str) -> Any:
 def numbers(path: str, column: str) -> Any:
     """FP64 with NaN for NULL; a time in seconds since 1970, as graphs take it."""
     import numpy as np
-    import pyarrow as pa
 
     found = read(path, column)
-    if isinstance(found, int):
-        return np.full(found, np.nan)
+    return np.full(found, np.nan) if isinstance(found, int) else as_numbers(found)
+
+
+def as_numbers(found: Any) -> Any:
+    """The same of a column of Arrow."""
+    import pyarrow as pa
+
     if pa.types.is_temporal(found.type):
         microseconds = found.cast(pa.timestamp("us", getattr(found.type, "tz", None)), safe=False).cast(pa.int64())
         return microseconds.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy() / 1e6
@@ -34,7 +38,12 @@ def texts(path: str, column: str) -> Any:
     import numpy as np
 
     found = read(path, column)
-    return np.full(found, "", object) if isinstance(found, int) else found.fill_null("").to_numpy(zero_copy_only=False)
+    return np.full(found, "", object) if isinstance(found, int) else as_texts(found)
+
+
+def as_texts(found: Any) -> Any:
+    """The same of a column of Arrow."""
+    return found.fill_null("").to_numpy(zero_copy_only=False)
 
 
 def mask(path: str, train: RowRange | None) -> Any:
