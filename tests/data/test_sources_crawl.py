@@ -119,6 +119,21 @@ async def test_a_preview_shows_pages_before_anything_is_saved(tenant: Tenant, we
     assert list(shown.parts) == [web.url]
 
 
+async def test_pages_land_once_for_all_rules_and_come_from_there_again(tenant: Tenant, web: Endpoints) -> None:
+    web.answers |= {"/": page("/b", text="First"), "/b": page(text="Second")}
+    await tenant.rule("a", {**crawl(web), "landed": True}, RULE)
+    run = await tenant.extract("a")
+    assert (run.records_landed, run.rows_accepted) == (2, 2)
+    web.answers["/b"] = page(text="Third")
+    assert (await tenant.extract("a")).records_landed == 1
+    web.asked.clear()
+    request = extractions_pb2.RunExtractionRequest(rule="a", origin=extractions_pb2.EXTRACTION_ORIGIN_WAREHOUSE)
+    begun = await tenant.stub(ExtractionsStub).RunExtraction(request)
+    assert (await tenant.ended(begun.operation)).state == operations_pb2.OPERATION_STATE_SUCCEEDED
+    assert [row.get("title") for row in await tenant.rows("a")] == ["First", "Second", "Third"]
+    assert web.asked == []
+
+
 async def test_robots_txt_is_obeyed_and_says_whom_it_is_asked_by(tenant: Tenant, web: Endpoints) -> None:
     rules = b"user-agent: *\ndisallow: /\n\nUser-Agent: AIMass-Crawler\nDisallow: /no\nAllow: /no/but\n"
     web.answers |= {"/robots.txt": rules, "/": page("/no/a", "/no/but", "/b"), "/no/but": page(), "/b": page()}

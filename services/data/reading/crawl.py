@@ -10,7 +10,7 @@ from typing import Any
 
 from services.data.reading import addresses, crawl_records, crawls, pages, robots
 from services.data.reading.crawl_records import Document, is_read
-from services.data.reading.crawl_site import BUSY, Answer, Pace, Server, away
+from services.data.reading.crawl_site import BUSY, SECONDS, Answer, Pace, Server, away
 from services.data.reading.crawls import CrawlSource
 from services.data.reading.folders import Place
 from services.data.reading.frontier import SITEMAP, Frontier, Waiting
@@ -47,7 +47,7 @@ class Crawl:
         crawls.check_rate(source, place.trusted)
         self._source, self._site, self._patience = source, crawls.site(source), patience or Patience()
         self.frontier, self._until = Frontier(cursor), time.monotonic() + seconds
-        self._server = Server(self._site, place, source.agent)
+        self._server = Server(self._site, place, source.agent, min(SECONDS, seconds / 2))
         self._pace = Pace(self.frontier.asked, self.frontier.pause, self._until, tell)
         self._robots, self._believed = Robots(), 0.0
         self._fetched = 0

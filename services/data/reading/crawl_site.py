@@ -11,10 +11,11 @@ from typing import Any
 
 from services.data.reading.addresses import Site
 from services.data.reading.folders import Place
+from services.data.reading.patience import MOST
 from services.kit.egress import Egress
 from services.kit.errors import Code, Failure, Unavailable
 
-_SECONDS = 20.0  # for one answer
+SECONDS = 20.0  # for one answer
 _LONG = 5.0  # seconds of waiting that people are told of
 _SAID = 512  # characters of a header
 BUSY = (429, 500, 502, 503, 504)
@@ -44,7 +45,7 @@ class Answer:
 class Server:
     """The server of a site, while the context lasts."""
 
-    def __init__(self, site: Site, place: Place, agent: str, seconds: float = _SECONDS) -> None:
+    def __init__(self, site: Site, place: Place, agent: str, seconds: float = SECONDS) -> None:
         """Raises egress_denied for http where the operator does not allow it."""
         self._site, self._address, self._agent, self._seconds = site, place.address, agent, seconds
         self._egress = Egress(f"{site.host}:{site.port}" if place.trusted else "", self._checked, most=1)
@@ -97,10 +98,10 @@ class Pace:
         self.asked, self.pause, self._until, self._tell = asked, pause, until, tell
 
     def turn(self, pause: float) -> bool:
-        """Waits until a request may go; false where that is later than there is time. `pause` is for the next one."""
+        """Waits until a request may go; false where that is later than a run waits. `pause` is for the next one."""
         # A clock that was set back keeps nobody waiting for longer than was agreed.
         wait = min(max(self.asked + self.pause - time.time(), 0.0), self.pause)
-        if time.monotonic() + wait > self._until:
+        if wait > MOST or time.monotonic() + wait > self._until:
             return False
         if wait > _LONG:
             self._tell(f"{wait:.0f} s lie between two requests")
