@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 import orjson
 
+from services.kit.disk import on_disk
 from services.kit.errors import Failure
 
 SOCKET, FILES = "AIMASS_CHILD_SOCKET", "AIMASS_CHILD_FILES"  # variables that the launcher sets
@@ -137,7 +138,8 @@ def _prepared() -> Connection:
 def _answer(main: Callable[[Json, Child], Json], request: Json, talk: Child) -> None:
     """One result or failure, with the processor time that it took since the answer before it."""
     try:
-        result = main(request, talk)
+        with on_disk():
+            result = main(request, talk)
         talk.send({"result": result, "cpu_milliseconds": talk.used()})
     except Failure as failure:
         talk.used()

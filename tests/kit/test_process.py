@@ -48,6 +48,9 @@ def main(request: Json, child: Child) -> Json:
             import pyarrow
 
             return {"array": pyarrow.array([1, None]).to_pylist(), "pandas": "pandas" in sys.modules}
+        case "fill the disk":
+            with open("/dev/full", "wb") as file:
+                file.write(b"x")
         case "open files":
             return {"files": len([open("/dev/null") for _ in range(10_000)])}
         case "start another":
@@ -103,6 +106,12 @@ async def test_a_failure_comes_out_as_it_was_raised() -> None:
     with pytest.raises(Failure, match="no") as caught:
         await run("refuse")
     assert caught.value.code is Code.SQL_NOT_ALLOWED
+
+
+async def test_a_child_for_which_the_disk_is_full_says_so() -> None:
+    with pytest.raises(Failure, match="the disk is full") as caught:
+        await run("fill the disk")
+    assert caught.value.code is Code.STORAGE_FULL
 
 
 async def test_a_child_that_dies_is_an_internal_error() -> None:

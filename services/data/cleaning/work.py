@@ -16,7 +16,6 @@ from services.data.datasets.domain import QUARANTINE
 from services.data.datasets.rows import MOST_BYTES, size_of, to_rows
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child, Json
-from services.kit.disk import on_disk
 from services.kit.errors import FailedPrecondition, Internal
 
 _SHOWN = 20  # rows of a preview that are changed, and as many that are taken out
@@ -34,8 +33,7 @@ def main(request: Json, child: Child) -> Json:
     )
     if "preview" in request:
         return _previewed(chain, columns)
-    with on_disk():
-        return _written(chain, columns, request)
+    return _written(chain, columns, request)
 
 
 def _written(chain: Chain, columns: tuple[Column, ...], request: Json) -> Json:

@@ -10,7 +10,6 @@ from services.data.datasets.dividing import divide
 from services.data.datasets.layouts import Layout, Placing
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child, Json
-from services.kit.disk import on_disk
 
 _LAYOUT, _TELL = TypeAdapter(Layout), 0.5  # seconds between two words to the parent
 
@@ -21,11 +20,10 @@ def main(request: Json, child: Child) -> Json:
     placing = Placing(_LAYOUT.validate_python(request["layout"]), {column.name: column.type for column in columns})
     folder, told = Path(request["folder"]), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    with on_disk():
-        for found in divide([Path(path) for path in request["files"]], columns, placing, folder, request["name"]):
-            if not isinstance(found, int):
-                return {"files": parquet.to_json(found)}
-            if time.monotonic() - told > _TELL:
-                told = time.monotonic()
-                child.progress({"rows": found})
+    for found in divide([Path(path) for path in request["files"]], columns, placing, folder, request["name"]):
+        if not isinstance(found, int):
+            return {"files": parquet.to_json(found)}
+        if time.monotonic() - told > _TELL:
+            told = time.monotonic()
+            child.progress({"rows": found})
     raise AssertionError

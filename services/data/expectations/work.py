@@ -15,7 +15,6 @@ from services.data.expectations import learning
 from services.data.expectations.domain import OF_TABLES, Action, Expectation, Kind, fits, said, value_of
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child, Json
-from services.kit.disk import on_disk
 
 _ITEMS = TypeAdapter(tuple[Expectation, ...])
 
@@ -24,8 +23,7 @@ def main(request: Json, child: Child) -> Json:
     """`{learn}` to what a version fulfils; else what came of expectations, and the files of rows that broke none."""
     if "learn" in request:
         return learning.main(request)
-    with on_disk():
-        return _Look(request).look()
+    return _Look(request).look()
 
 
 class _Look:

@@ -12,7 +12,6 @@ from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, compiled_from_json
 from services.kit.child import Child, Json
-from services.kit.disk import on_disk
 
 
 def main(request: Json, child: Child) -> Json:
@@ -21,8 +20,7 @@ def main(request: Json, child: Child) -> Json:
     With `rules` it does so for a rule set.
     """
     gc.disable()  # nothing here makes cycles, and looking for them costs a third of the time
-    with on_disk():
-        return set_work.extract(request, child) if "rules" in request else _extract(request, child)
+    return set_work.extract(request, child) if "rules" in request else _extract(request, child)
 
 
 def _extract(request: Json, child: Child) -> Json:

@@ -16,7 +16,6 @@ from services.data.reading.kinds import Compiled, Definition, RuleColumn, SqlRul
 from services.data.reading.landed import COLUMNS, KINDS
 from services.data.schema import ColumnType, quoted
 from services.kit.child import Child, Json
-from services.kit.disk import on_disk
 
 _PENDING = 32 * 2**20  # bytes that wait to be written: records may have a megabyte each
 
@@ -26,11 +25,10 @@ def main(request: Json, child: Child) -> Json:
     gc.disable()  # as extractions do
     definition, place = source_from_json(request["source"]), Place.from_json(request["place"])
     reader = connector(definition)
-    with on_disk():
-        sink = LandingSink(request, KINDS[definition.records], child)
-        compiled, shape = _whole(definition, reader, place)
-        end = reader.read(place, compiled, request["cursor"], sink, request["seconds"])
-        return {**sink.close(), **end._asdict(), "shape": shape}
+    sink = LandingSink(request, KINDS[definition.records], child)
+    compiled, shape = _whole(definition, reader, place)
+    end = reader.read(place, compiled, request["cursor"], sink, request["seconds"])
+    return {**sink.close(), **end._asdict(), "shape": shape}
 
 
 def _whole(definition: Definition, reader: Connector, place: Place) -> tuple[Compiled, list[list[str]]]:
