@@ -984,6 +984,11 @@ class AsyncPartitions:
     def iterate_partitions(
         self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[partitions_pb2.Partition]: ...
+    async def advise_partitions(
+        self, *, data_set: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> AsyncOperationHandle[partitions_pb2.PartitionAdvice]:
+        """Advises how to divide a data set, or not to: from its newest version, what was asked of it, and the
+        machine."""
 
 class AsyncPipelines:
     """As Pipelines, awaited."""

@@ -1022,6 +1022,12 @@ class Partitions:
     def iterate_partitions(
         self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[partitions_pb2.Partition]: ...
+    def advise_partitions(
+        self, *, data_set: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> OperationHandle[partitions_pb2.PartitionAdvice]:
+        """Advises how to divide a data set, or not to: from its newest version, what was asked of it, and the
+        machine. Ends with a PartitionAdvice, whose `partitioning` RepartitionDataSet takes as it is; nothing is
+        changed. Columns that are masked are never named. failed_precondition: it has no version."""
 
 class Pipelines:
     """Steps that derive data sets from others by SQL. A run reads the newest versions and writes one version of each output."""

@@ -32,6 +32,10 @@ from services.data.feature_views.store.rows import RowStore
 from services.data.feature_views.watching import Watch
 from services.data.features.service import FeatureSets
 from services.data.metering.service import Metering
+from services.data.partition_advice.noting import QueryHistory
+from services.data.partition_advice.runner import AdviceRunner
+from services.data.partition_advice.service import PartitionAdvice
+from services.data.partition_advice.store import AdviceStore, HistoryStore
 from services.data.partitions.api import PartitionsApi
 from services.data.partitions.runner import RewriteRunner
 from services.data.partitions.service import Partitions
@@ -79,21 +83,29 @@ class Added(NamedTuple):
 
 
 def derived_slices(
-    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, features: FeatureSets, around: Around
+    config: Config,
+    runtime: Runtime,
+    database: Database,
+    data_sets: DataSets,
+    queries: Queries,
+    features: FeatureSets,
+    around: Around,
 ) -> Added:
     """Feature views, series sets, partitions, exports, attachments and feature searches."""
     metering, *_ = around
     found = _feature_views(config, runtime, database, data_sets, features, around)
     found = found.and_(_series(config, runtime, database, data_sets, around))
-    found = found.and_(_partitions(config, runtime, database, data_sets, metering))
-    found = found.and_(_exports(config, data_sets, metering))
+    streaming = Limits(config.stream_seconds, config.query_memory_mib), Turns(config.streams_at_once)
+    streams = Queries(data_sets, metering, *streaming)
+    found = found.and_(_partitions(config, runtime, database, data_sets, metering, (queries, streams)))
+    found = found.and_(_exports(config, data_sets, metering, streams, *streaming))
     found = found.and_(_attachments(runtime, database, data_sets))
     return found.and_(_feature_search(config, runtime, database, data_sets, metering))
 
 
-def _exports(config: Config, data_sets: DataSets, metering: Metering) -> Added:
-    limits, free = Limits(config.stream_seconds, config.query_memory_mib), Turns(config.streams_at_once)
-    queries = Queries(data_sets, metering, limits, free)
+def _exports(
+    config: Config, data_sets: DataSets, metering: Metering, queries: Queries, limits: Limits, free: Turns
+) -> Added:
     exports = Exports(data_sets, queries, metering, limits, free, config.stream_mib * 2**20)
     return Added({"aimass.v1.Exports": ExportsApi(exports, data_sets)}, {}, [], [], [])
 
@@ -104,12 +116,29 @@ def _attachments(runtime: Runtime, database: Database, data_sets: DataSets) -> A
     return Added({"aimass.v1.Attachments": api}, {"attachments": store.kept}, [], [], [])
 
 
-def _partitions(config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering) -> Added:
+def _partitions(
+    config: Config,
+    runtime: Runtime,
+    database: Database,
+    data_sets: DataSets,
+    metering: Metering,
+    queries: Sequence[Queries],
+) -> Added:
     laying = Laying(DataSetStore(database), runtime.now)
     store, limits = RewriteStore(database, laying), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
     runner = RewriteRunner(store, data_sets, metering, runtime.spawn, limits)
-    api = PartitionsApi(Partitions(store, laying, data_sets, runner))
-    return Added({"aimass.v1.Partitions": api}, {}, [runner.resume], [], [])
+    partitions = Partitions(store, laying, data_sets, runner)
+    advice_store, history_store = AdviceStore(database), HistoryStore(database, laying.is_there)
+    history = QueryHistory(history_store, runtime.now)
+    for each in queries:
+        each.told = history.note
+    data_sets.forget = history_store.forget
+    advising = Limits(config.discovery_seconds, config.discovery_memory_mib)
+    memory = (config.query_memory_mib, config.pipeline_memory_mib)
+    adviser = AdviceRunner(advice_store, data_sets, metering, runtime.spawn, advising, memory)
+    advice = PartitionAdvice(advice_store, history, data_sets, adviser, runtime.now)
+    api = PartitionsApi(partitions, advice)
+    return Added({"aimass.v1.Partitions": api}, {}, [runner.resume, adviser.resume], [history.store], [], [history.run])
 
 
 def _feature_views(

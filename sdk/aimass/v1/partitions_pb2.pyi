@@ -298,3 +298,237 @@ class ListPartitionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPartitionsResponse: _TypeAlias = ListPartitionsResponse  # noqa: Y015
+
+@_typing.final
+class AdvisePartitionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    cpu_seconds: _builtins.int
+    """Processor time in seconds that it may use; 120 if unset. It ends with the best of what it has tried before it is used up."""
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_seconds", b"cpu_seconds", "data_set", b"data_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvisePartitionsRequest: _TypeAlias = AdvisePartitionsRequest  # noqa: Y015
+
+@_typing.final
+class PartitionForecast(_message.Message):
+    """What an average query would read of a data set, and how long it would take there, without what every query costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONS_READ_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    FILES_READ_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    partitions_read: _builtins.float
+    partitions: _builtins.int
+    """0 where it is not divided."""
+    files_read: _builtins.float
+    files: _builtins.int
+    bytes_read: _builtins.float
+    """Bytes of the files that are read, and of all."""
+    bytes: _builtins.int
+    seconds: _builtins.float
+    """Predicted, on the machine that the prices of files and values were measured on."""
+    def __init__(
+        self,
+        *,
+        partitions_read: _builtins.float = ...,
+        partitions: _builtins.int = ...,
+        files_read: _builtins.float = ...,
+        files: _builtins.int = ...,
+        bytes_read: _builtins.float = ...,
+        bytes: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "bytes",
+        b"bytes",
+        "bytes_read",
+        b"bytes_read",
+        "files",
+        b"files",
+        "files_read",
+        b"files_read",
+        "partitions",
+        b"partitions",
+        "partitions_read",
+        b"partitions_read",
+        "seconds",
+        b"seconds",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionForecast: _TypeAlias = PartitionForecast  # noqa: Y015
+
+@_typing.final
+class PartitionChoice(_message.Message):
+    """A way to divide a data set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONING_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    SKEW_FIELD_NUMBER: _builtins.int
+    LARGEST_ROWS_FIELD_NUMBER: _builtins.int
+    LARGEST_BYTES_FIELD_NUMBER: _builtins.int
+    skew: _builtins.float
+    """The rows of the largest partition by the mean of all; 0 where it is not divided."""
+    largest_rows: _builtins.int
+    largest_bytes: _builtins.int
+    """Of the largest partition, in memory."""
+    @_builtins.property
+    def partitioning(self) -> Global___Partitioning:
+        """Unset: not at all."""
+
+    @_builtins.property
+    def forecast(self) -> Global___PartitionForecast: ...
+    def __init__(
+        self,
+        *,
+        partitioning: Global___Partitioning | None = ...,
+        forecast: Global___PartitionForecast | None = ...,
+        skew: _builtins.float = ...,
+        largest_rows: _builtins.int = ...,
+        largest_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "partitioning", b"partitioning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "forecast",
+        b"forecast",
+        "largest_bytes",
+        b"largest_bytes",
+        "largest_rows",
+        b"largest_rows",
+        "partitioning",
+        b"partitioning",
+        "skew",
+        b"skew",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionChoice: _TypeAlias = PartitionChoice  # noqa: Y015
+
+@_typing.final
+class PartitionAdvice(_message.Message):
+    """How a data set should be divided, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
+    PARTITIONING_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    UNDIVIDED_FIELD_NUMBER: _builtins.int
+    FILES_SAVED_FIELD_NUMBER: _builtins.int
+    BYTES_SAVED_FIELD_NUMBER: _builtins.int
+    SECONDS_SAVED_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    TRIED_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    data_set_version: _builtins.int
+    files_saved: _builtins.float
+    """What an average query would read less than of the version as it is now; below 0 where it would read more."""
+    bytes_saved: _builtins.float
+    seconds_saved: _builtins.float
+    queries: _builtins.int
+    """Queries that are known of, and layouts that were tried."""
+    tried: _builtins.int
+    @_builtins.property
+    def partitioning(self) -> Global___Partitioning:
+        """As RepartitionDataSet takes it; unset: it should not be divided."""
+
+    @_builtins.property
+    def choice(self) -> Global___PartitionChoice:
+        """What it would cost and mean."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In sentences."""
+
+    @_builtins.property
+    def current(self) -> Global___PartitionForecast:
+        """As the version is divided now, and undivided."""
+
+    @_builtins.property
+    def undivided(self) -> Global___PartitionForecast: ...
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionChoice]:
+        """The cheapest ways of other strategies and columns."""
+
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        data_set_version: _builtins.int = ...,
+        partitioning: Global___Partitioning | None = ...,
+        choice: Global___PartitionChoice | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        current: Global___PartitionForecast | None = ...,
+        undivided: Global___PartitionForecast | None = ...,
+        files_saved: _builtins.float = ...,
+        bytes_saved: _builtins.float = ...,
+        seconds_saved: _builtins.float = ...,
+        alternatives: _abc.Iterable[Global___PartitionChoice] | None = ...,
+        queries: _builtins.int = ...,
+        tried: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "choice", b"choice", "current", b"current", "partitioning", b"partitioning", "undivided", b"undivided"
+    ]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "alternatives",
+        b"alternatives",
+        "bytes_saved",
+        b"bytes_saved",
+        "choice",
+        b"choice",
+        "current",
+        b"current",
+        "data_set",
+        b"data_set",
+        "data_set_version",
+        b"data_set_version",
+        "files_saved",
+        b"files_saved",
+        "partitioning",
+        b"partitioning",
+        "queries",
+        b"queries",
+        "reasons",
+        b"reasons",
+        "seconds_saved",
+        b"seconds_saved",
+        "tried",
+        b"tried",
+        "undivided",
+        b"undivided",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionAdvice: _TypeAlias = PartitionAdvice  # noqa: Y015

@@ -46,6 +46,11 @@ class PartitionsStub:
                 request_serializer=aimass_dot_v1_dot_partitions__pb2.ListPartitionsRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_partitions__pb2.ListPartitionsResponse.FromString,
                 _registered_method=True)
+        self.AdvisePartitions = channel.unary_unary(
+                '/aimass.v1.Partitions/AdvisePartitions',
+                request_serializer=aimass_dot_v1_dot_partitions__pb2.AdvisePartitionsRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class PartitionsServicer:
@@ -70,6 +75,15 @@ class PartitionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdvisePartitions(self, request, context):
+        """Advises how to divide a data set, or not to: from its newest version, what was asked of it, and the machine. Ends with a
+        PartitionAdvice, whose `partitioning` RepartitionDataSet takes as it is; nothing is changed. Columns that are masked are never
+        named. failed_precondition: it has no version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PartitionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +96,11 @@ def add_PartitionsServicer_to_server(servicer, server):
                     servicer.ListPartitions,
                     request_deserializer=aimass_dot_v1_dot_partitions__pb2.ListPartitionsRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_partitions__pb2.ListPartitionsResponse.SerializeToString,
+            ),
+            'AdvisePartitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdvisePartitions,
+                    request_deserializer=aimass_dot_v1_dot_partitions__pb2.AdvisePartitionsRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +158,33 @@ class Partitions:
             '/aimass.v1.Partitions/ListPartitions',
             aimass_dot_v1_dot_partitions__pb2.ListPartitionsRequest.SerializeToString,
             aimass_dot_v1_dot_partitions__pb2.ListPartitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdvisePartitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Partitions/AdvisePartitions',
+            aimass_dot_v1_dot_partitions__pb2.AdvisePartitionsRequest.SerializeToString,
+            aimass_dot_v1_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,11 @@ class PartitionsStub:
     """Lists the partitions of a version that have rows, by number, a page at a time; the newest version for version 0.
     forbidden: a field is masked for the caller.
     """
+    AdvisePartitions: _grpc.UnaryUnaryMultiCallable[_partitions_pb2.AdvisePartitionsRequest, _operations_pb2.Operation]
+    """Advises how to divide a data set, or not to: from its newest version, what was asked of it, and the machine. Ends with a
+    PartitionAdvice, whose `partitioning` RepartitionDataSet takes as it is; nothing is changed. Columns that are masked are never
+    named. failed_precondition: it has no version.
+    """
 
 @_typing.type_check_only
 class PartitionsAsyncStub(PartitionsStub):
@@ -66,6 +71,11 @@ class PartitionsAsyncStub(PartitionsStub):
     ]  # type: ignore[assignment]
     """Lists the partitions of a version that have rows, by number, a page at a time; the newest version for version 0.
     forbidden: a field is masked for the caller.
+    """
+    AdvisePartitions: _aio.UnaryUnaryMultiCallable[_partitions_pb2.AdvisePartitionsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Advises how to divide a data set, or not to: from its newest version, what was asked of it, and the machine. Ends with a
+    PartitionAdvice, whose `partitioning` RepartitionDataSet takes as it is; nothing is changed. Columns that are masked are never
+    named. failed_precondition: it has no version.
     """
 
 class PartitionsServicer(metaclass=_abc_1.ABCMeta):
@@ -91,6 +101,17 @@ class PartitionsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_partitions_pb2.ListPartitionsResponse, _abc.Awaitable[_partitions_pb2.ListPartitionsResponse]]:
         """Lists the partitions of a version that have rows, by number, a page at a time; the newest version for version 0.
         forbidden: a field is masked for the caller.
+        """
+
+    @_abc_1.abstractmethod
+    def AdvisePartitions(
+        self,
+        request: _partitions_pb2.AdvisePartitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Advises how to divide a data set, or not to: from its newest version, what was asked of it, and the machine. Ends with a
+        PartitionAdvice, whose `partitioning` RepartitionDataSet takes as it is; nothing is changed. Columns that are masked are never
+        named. failed_precondition: it has no version.
         """
 
 def add_PartitionsServicer_to_server(

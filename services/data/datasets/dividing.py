@@ -12,7 +12,7 @@ from services.data.datasets.parquet import Writer
 from services.data.schema import Column, ColumnType
 
 _ROWS = 65_536  # of a batch
-_PENDING = 64 * 2**20  # bytes of rows that wait to be written
+PENDING = 64 * 2**20  # bytes of rows that wait to be written
 
 
 def numbers(placing: Placing, table: Any) -> Any:
@@ -20,7 +20,7 @@ def numbers(placing: Placing, table: Any) -> Any:
     import numpy as np
 
     fields = list(zip(placing.layout.fields, placing.kinds, strict=True))
-    columns = [_encoded(table.column(name), kind) for name, kind in fields]
+    columns = [encoded(table.column(name), kind) for name, kind in fields]
     mixed = np.zeros(table.num_rows, np.int64)
     for codes, values in columns:
         # Numbered anew for each field, so that no product is too large.
@@ -30,7 +30,7 @@ def numbers(placing: Placing, table: Any) -> Any:
     return np.asarray(found, np.int64)[inverse]
 
 
-def _encoded(column: Any, kind: ColumnType) -> tuple[Any, list[Any]]:
+def encoded(column: Any, kind: ColumnType) -> tuple[Any, list[Any]]:
     """A code for each row, and the values by code, as layouts have them."""
     import pyarrow as pa
 
@@ -58,7 +58,7 @@ def divide(
             writer = writers.setdefault(number, Writer(folder, columns, f"{name}-{number:03d}"))
             writer.write(piece)
         waiting, rows = waiting + table.nbytes, rows + table.num_rows
-        if waiting > _PENDING:
+        if waiting > PENDING:
             for writer in writers.values():
                 writer.spill()
             waiting = 0

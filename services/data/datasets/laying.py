@@ -31,3 +31,7 @@ class Laying:
     def current(self, connection: Connection, scope: Scope, data_set: str) -> DataSet:
         """The data set as the transaction has it, also a deleted one. Raises not_found."""
         return self._store.current(connection, scope, data_set)
+
+    def is_there(self, connection: Connection, scope: Scope, data_set: str) -> bool:
+        """Whether there is such a data set, and it is not deleted."""
+        return self._store.is_there(connection, scope, data_set, deleted=False)

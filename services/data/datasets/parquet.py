@@ -11,7 +11,7 @@ from services.data.schema import Column
 from services.kit.disk import sync
 
 ROW_GROUP = 8_192  # rows that a reader of one page has to decode
-_FILE = 128 * ROW_GROUP
+ROWS_OF_FILE = 128 * ROW_GROUP
 
 
 class Writer:
@@ -61,7 +61,7 @@ class Writer:
             piece = table.slice(start, min(ROW_GROUP, rows - start))
             self._file.write_table(piece, row_group_size=ROW_GROUP)
             self._file_rows += piece.num_rows
-            if self._file_rows >= _FILE:
+            if self._file_rows >= ROWS_OF_FILE:
                 self._end_file()
 
     def _path(self) -> Path:

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import orjson
 
-from services.data.datasets.domain import NEWEST, Location, Which, WrittenFile, types_of
+from services.data.datasets.domain import NEWEST, DataSetVersion, Location, Which, WrittenFile, types_of
 from services.data.datasets.hot import HotTables
 from services.data.datasets.hot_seats import Wanted, wanted_of
 from services.data.datasets.layouts import Placing
@@ -20,7 +20,7 @@ from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
 from services.data.metering.service import Metering, waited_for
 from services.data.schema import Column, ColumnType, quoted
-from services.data.sql import check_query
+from services.data.sql import CheckedQuery, check_query
 from services.data.sql.known import Condition
 from services.kit import pages, process
 from services.kit.auth import Scope
@@ -63,8 +63,23 @@ class Answer:
     next_token: str = ""
 
 
+class Answered(NamedTuple):
+    """What a query that has been answered asked of a version, and what it read for that."""
+
+    version: DataSetVersion
+    condition: Condition
+    hidden: Hidden
+    names: frozenset[str] | None  # of columns, among others; None: all
+    read: Read
+    bytes_read: int
+    bytes: int
+
+
 class Queries:
     """Runs as many at a time as there are children for; others wait."""
+
+    # Hears of each query that has been answered, and must be quick.
+    told: Callable[[Scope, Answered], None] | None = None
 
     def __init__(
         self,
@@ -107,6 +122,8 @@ class Queries:
             async with self.here(scope, read, whole=bool(turn)) as request["tables"]:
                 request["hot"] = _views(plan, turn.wanted) if turn else {}
                 found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits, None, run)
+        if not start:  # the first page stands for the query
+            self.tell(scope, plan)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         rows, more, hot = tuple(found["rows"]), bool(found["truncated"]), bool(turn and turn.hot)
         token = pages.token(_mark(sql, tables), start + len(rows), int(hot), *plan.numbers) if rows and more else ""
@@ -137,7 +154,13 @@ class Queries:
         for name, location in read.items():
             hide = hidden.get(location.version.data_set, ())
             wanted[name] = await asyncio.to_thread(pruned, location, checked.conditions[name], hide)
-        return Plan(checked.text, read, wanted, tuple(numbers), hidden, checked.names)
+        return Plan(checked, read, wanted, tuple(numbers), hidden)
+
+    def tell(self, scope: Scope, plan: "Plan") -> None:
+        """Tells who hears of queries that one has been answered."""
+        if self.told:
+            for answered in plan.answered():
+                self.told(scope, answered)
 
     @contextlib.asynccontextmanager
     async def here(self, scope: Scope, plan: "Plan", whole: bool = False) -> AsyncIterator[dict[str, Any]]:
@@ -157,21 +180,32 @@ class Queries:
 class Plan:
     """A checked query: what the engine gets, the versions and partitions that it reads, the number of each version."""
 
-    text: str
+    checked: CheckedQuery
     read: Mapping[str, Location]
     wanted: Mapping[str, frozenset[int]]
     numbers: tuple[int, ...]
     hidden: Mapping[str, Hidden]
-    names: frozenset[str] | None = None  # of columns, among others; None: all may be read
 
     def kept(self, scope: Scope) -> dict[str, Wanted]:
         """What of each version would be in memory, if it is."""
-        return {name: wanted_of(scope, found, self.names) for name, found in self.read.items()}
+        return {name: wanted_of(scope, found, self.checked.names) for name, found in self.read.items()}
+
+    @property
+    def text(self) -> str:
+        """What the engine gets."""
+        return self.checked.text
 
     @property
     def reads(self) -> tuple[Read, ...]:
         """What is read of each version."""
         return tuple(_read(name, found, self.wanted[name]) for name, found in self.read.items())
+
+    def answered(self) -> Iterator[Answered]:
+        """What it asked of each version."""
+        for read, (name, found) in zip(self.reads, self.read.items(), strict=True):
+            needed, every = (sum(f.bytes for f in files) for files in (_files(found, self.wanted[name]), found.files))
+            condition, hide = self.checked.conditions[name], self.hidden.get(found.version.data_set, ())
+            yield Answered(found.version, condition, hide, self.checked.names, read, needed, every)
 
 
 def _views(plan: Plan, kept: Mapping[str, Wanted]) -> dict[str, str]:

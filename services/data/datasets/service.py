@@ -54,6 +54,7 @@ class DataSets:
 
     inspector: Inspector | None = None
     divider: Divider
+    forget: Callable[[Connection, Scope, str], None] | None = None  # in the transaction that deletes a data set
 
     def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime], space: Space) -> None:
         """`space` is the disk that runs write their files to."""
@@ -259,7 +260,8 @@ class DataSets:
 
     async def delete(self, scope: Scope, data_set: str, etag: str) -> DataSet:
         """Hides it; a second time changes nothing. Raises not_found, etag_mismatch."""
-        return await self._store.change(scope, data_set, lambda found: deleted(found, data_set, etag, self._now()))
+        now = self._now()
+        return await self._store.change(scope, data_set, lambda found: deleted(found, data_set, etag, now), self.forget)
 
     async def undelete(self, scope: Scope, data_set: str) -> DataSet:
         """Brings it back; a second time changes nothing. Raises not_found."""

@@ -61,6 +61,7 @@ class Exports:
             plan = await self._queries.plan(asked.scope, sql, tables, hidden)
             async with self._free.turn(asked.scope.tenant), self._queries.here(asked.scope, plan) as there:
                 await self._run(asked, {"sql": plan.text, "tables": there}, pour)
+            self._queries.tell(asked.scope, plan)
 
         return poured(work)
 

@@ -64,9 +64,10 @@ class Store:
 
         return await self._db.run(work)
 
-    def is_there(self, connection: Connection, scope: Scope, name: str) -> bool:
-        """Also a deleted one, in the caller's transaction."""
-        return stored.find(connection, scope, name) is not None
+    def is_there(self, connection: Connection, scope: Scope, name: str, deleted: bool = True) -> bool:
+        """In the caller's transaction; also a deleted one, unless those are not meant."""
+        found = stored.find(connection, scope, name)
+        return found is not None and (deleted or found.delete_time is None)
 
     async def get(self, scope: Scope, name: str) -> DataSet:
         """Raises not_found, also for a deleted one."""
@@ -79,12 +80,20 @@ class Store:
             query = query.where(data_set.c.delete_time.is_(None))
         return await listed(self._db, query, data_set.c.data_set, stored.data_set_of, page_size, page_token)
 
-    async def change(self, scope: Scope, name: str, decide: Callable[[DataSet], DataSet]) -> DataSet:
-        """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
+    async def change(
+        self,
+        scope: Scope,
+        name: str,
+        decide: Callable[[DataSet], DataSet],
+        then: Callable[[Connection, Scope, str], None] | None = None,
+    ) -> DataSet:
+        """Loads, also a deleted one, decides and saves in one transaction, and what `then` does. Raises not_found."""
 
         def work(connection: Connection) -> DataSet:
             after = decide(stored.get(connection, scope, name, deleted=True))
             stored.save(connection, scope, after)
+            if then:
+                then(connection, scope, name)
             return after
 
         return await self._db.run(work)
