@@ -39,7 +39,11 @@ CHOKE = {
     "marshal": (),
     "shelve": (),
     "jinja2": (),
-    "tarfile": ("services/trainer/parcels.py", "services/data/exports/delta_work.py"),
+    "tarfile": (
+        "services/trainer/parcels.py",
+        "services/data/exports/delta_work.py",
+        "services/data/attachments/archive.py",
+    ),
     "zipfile": (),
     "yaml": (),
     "requests": (),

@@ -206,6 +206,18 @@ class AsyncAttachments:
     ) -> AsyncIterator[bytes]:
         """Downloads a file by its digest from `offset` on; its bytes are verified."""
 
+    def stream_attachments(
+        self,
+        *,
+        data_set: str,
+        digests: Sequence[str] | None = ...,
+        after: str | None = ...,
+        max_files: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncIterator[bytes]:
+        """Streams many files as one tar archive: each is called as the hex digits of its digest, and its bytes are
+        verified."""
+
 class AsyncDataSets:
     """As DataSets, awaited."""
 

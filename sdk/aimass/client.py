@@ -16,6 +16,7 @@ from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
 from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
+from aimass.files import files
 from aimass.frames import Frame, Tables, query_of
 from aimass.operations import OperationHandle
 from aimass.predictions import Prediction
@@ -178,6 +179,14 @@ class Client(Services):
             raise AssertionError("unreachable")
         finally:
             target.close()
+
+    def files(self, data_set: str, digests: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+        """Digest and bytes of files of a data set: of these digests in their order, at most 1,000, or of all by digest.
+
+        They come in one stream, which is gone on with after a broken connection. Raises Failure.
+        """
+        ask = self.attachments.stream_attachments
+        return files(lambda left, after: ask(data_set=data_set, digests=left, after=after), digests)
 
     def query(self, sql: str, tables: Tables, **given: Any) -> Frame:
         """The rows of a SELECT, as a data frame: `client.query("SELECT id FROM flights", "flights").to_arrow()`.

@@ -214,6 +214,19 @@ class Attachments:
         """Downloads a file by its digest from `offset` on; its bytes are verified. not_found as in
         PreviewAttachment."""
 
+    def stream_attachments(
+        self,
+        *,
+        data_set: str,
+        digests: Sequence[str] | None = ...,
+        after: str | None = ...,
+        max_files: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> Iterator[bytes]:
+        """Streams many files as one tar archive: each is called as the hex digits of its digest, and its bytes are
+        verified. The same files give the same archive. One that was broken off has no end: go on behind the last file
+        that came. not_found as in PreviewAttachment, before anything is sent."""
+
 class DataSets:
     """Tables with immutable versions, and queries over them."""
 

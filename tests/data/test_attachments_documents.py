@@ -1,5 +1,7 @@
 """Documents whose bytes a rule keeps: by digest, with the data set, wherever their files go."""
 
+import io
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,34 @@ async def test_documents_are_kept_when_their_files_are_gone(running: House, tena
     assert (shown.text, shown.HasField("width")) == (WORDS, False)
 
 
+async def streamed(asked: Any, **wanted: Any) -> list[tuple[str, bytes]]:
+    """The files of an archive, as any program for such would read it."""
+    request = pb.StreamAttachmentsRequest(data_set="photos", **wanted)
+    data = b"".join([piece.data async for piece in asked.StreamAttachments(request)])
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        found = [(member.name, archive.extractfile(member)) for member in archive]
+        return [(f"sha256:{name}", file.read() if file else b"") for name, file in found]
+
+
+async def test_files_come_in_one_stream(running: House, tenant: Tenant, folder: Path) -> None:
+    (folder / "large").write_bytes(bytes(700_001))
+    await tenant.rule("photos", FOLDER, RULE)
+    await tenant.extract("photos")
+    asked = running.stub(AttachmentsStub, "data")
+    contents = {digest(data): data for data in (PICTURE, WORDS.encode(), bytes(700_001))}
+    first, second, third = sorted(contents)
+    assert await streamed(asked) == sorted(contents.items())
+    assert [name for name, _ in await streamed(asked, after=first)] == [second, third]
+    assert [name for name, _ in await streamed(asked, max_files=2)] == [first, second]
+    assert await streamed(asked, digests=[third, first]) == [(third, contents[third]), (first, contents[first])]
+    failure = await refused(streamed(asked, digests=[first, digest(b"other")]))
+    assert (failure.code, digest(b"other") in failure.detail) == (Code.NOT_FOUND, True)
+    assert (await refused(streamed(asked, max_files=-1))).code is Code.INVALID_VALUE
+    assert (await refused(streamed(asked, digests=["x"]))).code is Code.INVALID_VALUE
+    other = running.stub(AttachmentsStub, "data", tenant="globex")
+    assert (await refused(streamed(other))).code is Code.NOT_FOUND
+
+
 @pytest.mark.parametrize("column", ["place", "mark"])
 async def test_documents_of_masked_columns_are_for_who_sees_them(running: House, tenant: Tenant, column: str) -> None:
     await tenant.rule("photos", FOLDER, RULE)
@@ -81,6 +111,8 @@ async def test_documents_of_masked_columns_are_for_who_sees_them(running: House,
     mask = datasets_pb2.MaskColumnsRequest(data_set="photos", columns=[column])
     await tenant.stub(DataSetsStub, if_match=f'"{etag}"').MaskColumns(mask)
     assert await attachments(running, *reader) == []
+    assert await streamed(reading) == []
+    assert (await refused(streamed(reading, digests=[digest(PICTURE)]))).code is Code.NOT_FOUND
     assert (await refused(content(reading, "photos", digest(PICTURE)))).code is Code.NOT_FOUND
 
 

@@ -28,13 +28,19 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61imass/v1/attachments.proto\x12\taimass.v1\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n\nAttachment\x12\x10\n\x08\x64\x61ta_set\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x15\n\rdigest_column\x18\x0b \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.aimass.v1.AttachmentState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\r\n\x05\x62ytes\x18\x07 \x01(\x03\x12\x12\n\nmedia_type\x18\x08 \x01(\t\x12\x12\n\nextraction\x18\t \x01(\t\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x16ListAttachmentsRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.aimass.v1.AttachmentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"^\n\x17ListAttachmentsResponse\x12*\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x15.aimass.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x18PreviewAttachmentRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x18\n\x06\x64igest\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 G\"\xea\x01\n\x19PreviewAttachmentResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x12\n\x05width\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06height\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04text\x18\x07 \x01(\tH\x02\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_widthB\t\n\x07_heightB\x07\n\x05_text\"_\n\x19\x44ownloadAttachmentRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x18\n\x06\x64igest\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 G\x12\x0e\n\x06offset\x18\x03 \x01(\x03*\x89\x01\n\x0f\x41ttachmentState\x12 \n\x1c\x41TTACHMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTACHMENT_STATE_KEPT\x10\x01\x12\x1c\n\x18\x41TTACHMENT_STATE_REFUSED\x10\x02\x12\x1b\n\x17\x41TTACHMENT_STATE_FAILED\x10\x03\x32\xd6\x04\n\x0b\x41ttachments\x12\xb4\x01\n\x0fListAttachments\x12!.aimass.v1.ListAttachmentsRequest\x1a\".aimass.v1.ListAttachmentsResponse\"Z\xea\xe0\x18*\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01\x82\xd3\xe4\x93\x02&\x12$/v1/data-sets/{data_set}/attachments\x12\xc6\x01\n\x11PreviewAttachment\x12#.aimass.v1.PreviewAttachmentRequest\x1a$.aimass.v1.PreviewAttachmentResponse\"f\xea\xe0\x18\x30\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\x02\x32\x02\x08\x1e\x82\xd3\xe4\x93\x02,\x12*/v1/data-sets/{data_set}/previews/{digest}\x12\xbc\x01\n\x12\x44ownloadAttachment\x12$.aimass.v1.DownloadAttachmentRequest\x1a\x14.google.api.HttpBody\"h\xea\xe0\x18/\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01\x32\x03\x08\xd8\x04\x82\xd3\xe4\x93\x02/\x12-/v1/data-sets/{data_set}/attachments/{digest}0\x01\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61imass/v1/attachments.proto\x12\taimass.v1\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\x18StreamAttachmentsRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x1a\n\x07\x64igests\x18\x02 \x03(\tB\t\xf2\xe0\x18\x05 G(\xe8\x07\x12\x15\n\x05\x61\x66ter\x18\x03 \x01(\tB\x06\xf2\xe0\x18\x02 G\x12\x11\n\tmax_files\x18\x04 \x01(\x05\"\x88\x02\n\nAttachment\x12\x10\n\x08\x64\x61ta_set\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x15\n\rdigest_column\x18\x0b \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.aimass.v1.AttachmentState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\r\n\x05\x62ytes\x18\x07 \x01(\x03\x12\x12\n\nmedia_type\x18\x08 \x01(\t\x12\x12\n\nextraction\x18\t \x01(\t\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x16ListAttachmentsRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.aimass.v1.AttachmentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"^\n\x17ListAttachmentsResponse\x12*\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x15.aimass.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x18PreviewAttachmentRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x18\n\x06\x64igest\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 G\"\xea\x01\n\x19PreviewAttachmentResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x12\n\x05width\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06height\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04text\x18\x07 \x01(\tH\x02\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_widthB\t\n\x07_heightB\x07\n\x05_text\"_\n\x19\x44ownloadAttachmentRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x18\n\x06\x64igest\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 G\x12\x0e\n\x06offset\x18\x03 \x01(\x03*\x89\x01\n\x0f\x41ttachmentState\x12 \n\x1c\x41TTACHMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTACHMENT_STATE_KEPT\x10\x01\x12\x1c\n\x18\x41TTACHMENT_STATE_REFUSED\x10\x02\x12\x1b\n\x17\x41TTACHMENT_STATE_FAILED\x10\x03\x32\x96\x06\n\x0b\x41ttachments\x12\xb4\x01\n\x0fListAttachments\x12!.aimass.v1.ListAttachmentsRequest\x1a\".aimass.v1.ListAttachmentsResponse\"Z\xea\xe0\x18*\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01\x82\xd3\xe4\x93\x02&\x12$/v1/data-sets/{data_set}/attachments\x12\xc6\x01\n\x11PreviewAttachment\x12#.aimass.v1.PreviewAttachmentRequest\x1a$.aimass.v1.PreviewAttachmentResponse\"f\xea\xe0\x18\x30\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\x02\x32\x02\x08\x1e\x82\xd3\xe4\x93\x02,\x12*/v1/data-sets/{data_set}/previews/{digest}\x12\xbc\x01\n\x12\x44ownloadAttachment\x12$.aimass.v1.DownloadAttachmentRequest\x1a\x14.google.api.HttpBody\"h\xea\xe0\x18/\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01\x32\x03\x08\xd8\x04\x82\xd3\xe4\x93\x02/\x12-/v1/data-sets/{data_set}/attachments/{digest}0\x01\x12\xbd\x01\n\x11StreamAttachments\x12#.aimass.v1.StreamAttachmentsRequest\x1a\x14.google.api.HttpBody\"k\xea\xe0\x18\x31\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\n2\x03\x08\xd8\x04\x82\xd3\xe4\x93\x02\x30\"+/v1/data-sets/{data_set}/attachments:stream:\x01*0\x01\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.attachments_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STREAMATTACHMENTSREQUEST'].fields_by_name['data_set']._loaded_options = None
+  _globals['_STREAMATTACHMENTSREQUEST'].fields_by_name['data_set']._serialized_options = b'\362\340\030\002\020\001'
+  _globals['_STREAMATTACHMENTSREQUEST'].fields_by_name['digests']._loaded_options = None
+  _globals['_STREAMATTACHMENTSREQUEST'].fields_by_name['digests']._serialized_options = b'\362\340\030\005 G(\350\007'
+  _globals['_STREAMATTACHMENTSREQUEST'].fields_by_name['after']._loaded_options = None
+  _globals['_STREAMATTACHMENTSREQUEST'].fields_by_name['after']._serialized_options = b'\362\340\030\002 G'
   _globals['_LISTATTACHMENTSREQUEST'].fields_by_name['data_set']._loaded_options = None
   _globals['_LISTATTACHMENTSREQUEST'].fields_by_name['data_set']._serialized_options = b'\362\340\030\002\020\001'
   _globals['_PREVIEWATTACHMENTREQUEST'].fields_by_name['data_set']._loaded_options = None
@@ -53,20 +59,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHMENTS'].methods_by_name['PreviewAttachment']._serialized_options = b'\352\340\0300\n\016data_sets.read\022\024data-sets/{data_set}\030\001 \001(\0022\002\010\036\202\323\344\223\002,\022*/v1/data-sets/{data_set}/previews/{digest}'
   _globals['_ATTACHMENTS'].methods_by_name['DownloadAttachment']._loaded_options = None
   _globals['_ATTACHMENTS'].methods_by_name['DownloadAttachment']._serialized_options = b'\352\340\030/\n\016data_sets.read\022\024data-sets/{data_set}\030\001 \0012\003\010\330\004\202\323\344\223\002/\022-/v1/data-sets/{data_set}/attachments/{digest}'
-  _globals['_ATTACHMENTSTATE']._serialized_start=1070
-  _globals['_ATTACHMENTSTATE']._serialized_end=1207
-  _globals['_ATTACHMENT']._serialized_start=158
-  _globals['_ATTACHMENT']._serialized_end=422
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=425
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=557
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=559
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=653
-  _globals['_PREVIEWATTACHMENTREQUEST']._serialized_start=655
-  _globals['_PREVIEWATTACHMENTREQUEST']._serialized_end=733
-  _globals['_PREVIEWATTACHMENTRESPONSE']._serialized_start=736
-  _globals['_PREVIEWATTACHMENTRESPONSE']._serialized_end=970
-  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_start=972
-  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_end=1067
-  _globals['_ATTACHMENTS']._serialized_start=1210
-  _globals['_ATTACHMENTS']._serialized_end=1808
+  _globals['_ATTACHMENTS'].methods_by_name['StreamAttachments']._loaded_options = None
+  _globals['_ATTACHMENTS'].methods_by_name['StreamAttachments']._serialized_options = b'\352\340\0301\n\016data_sets.read\022\024data-sets/{data_set}\030\001 \001(\n2\003\010\330\004\202\323\344\223\0020\"+/v1/data-sets/{data_set}/attachments:stream:\001*'
+  _globals['_ATTACHMENTSTATE']._serialized_start=1194
+  _globals['_ATTACHMENTSTATE']._serialized_end=1331
+  _globals['_STREAMATTACHMENTSREQUEST']._serialized_start=157
+  _globals['_STREAMATTACHMENTSREQUEST']._serialized_end=279
+  _globals['_ATTACHMENT']._serialized_start=282
+  _globals['_ATTACHMENT']._serialized_end=546
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=549
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=681
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=683
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=777
+  _globals['_PREVIEWATTACHMENTREQUEST']._serialized_start=779
+  _globals['_PREVIEWATTACHMENTREQUEST']._serialized_end=857
+  _globals['_PREVIEWATTACHMENTRESPONSE']._serialized_start=860
+  _globals['_PREVIEWATTACHMENTRESPONSE']._serialized_end=1094
+  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_start=1096
+  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_end=1191
+  _globals['_ATTACHMENTS']._serialized_start=1334
+  _globals['_ATTACHMENTS']._serialized_end=2124
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,43 @@ ATTACHMENT_STATE_FAILED: AttachmentState.ValueType  # 3
 Global___AttachmentState: _TypeAlias = AttachmentState  # noqa: Y015
 
 @_typing.final
+class StreamAttachmentsRequest(_message.Message):
+    """What is streamed to whoever trains with the files."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    MAX_FILES_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    after: _builtins.str
+    """Of all files those behind this digest: to go on where a stream ended, or to read a part."""
+    max_files: _builtins.int
+    """The stream ends after so many files; after the last one if unset."""
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These files, in this order. If unset, all that the caller sees, in the order of their digests."""
+
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        digests: _abc.Iterable[_builtins.str] | None = ...,
+        after: _builtins.str = ...,
+        max_files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "after", b"after", "data_set", b"data_set", "digests", b"digests", "max_files", b"max_files"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAttachmentsRequest: _TypeAlias = StreamAttachmentsRequest  # noqa: Y015
+
+@_typing.final
 class Attachment(_message.Message):
     """A place that a column names, and what became of it in the last run that came by it."""
 

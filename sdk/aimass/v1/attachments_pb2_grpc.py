@@ -52,6 +52,11 @@ class AttachmentsStub:
                 request_serializer=aimass_dot_v1_dot_attachments__pb2.DownloadAttachmentRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.StreamAttachments = channel.unary_stream(
+                '/aimass.v1.Attachments/StreamAttachments',
+                request_serializer=aimass_dot_v1_dot_attachments__pb2.StreamAttachmentsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class AttachmentsServicer:
@@ -81,6 +86,15 @@ class AttachmentsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamAttachments(self, request, context):
+        """Streams many files as one tar archive: each is called as the hex digits of its digest, and its bytes are verified. The same files give
+        the same archive. One that was broken off has no end: go on behind the last file that came. not_found as in PreviewAttachment, before
+        anything is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AttachmentsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +111,11 @@ def add_AttachmentsServicer_to_server(servicer, server):
             'DownloadAttachment': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadAttachment,
                     request_deserializer=aimass_dot_v1_dot_attachments__pb2.DownloadAttachmentRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'StreamAttachments': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamAttachments,
+                    request_deserializer=aimass_dot_v1_dot_attachments__pb2.StreamAttachmentsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
@@ -182,6 +201,33 @@ class Attachments:
             target,
             '/aimass.v1.Attachments/DownloadAttachment',
             aimass_dot_v1_dot_attachments__pb2.DownloadAttachmentRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAttachments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aimass.v1.Attachments/StreamAttachments',
+            aimass_dot_v1_dot_attachments__pb2.StreamAttachmentsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

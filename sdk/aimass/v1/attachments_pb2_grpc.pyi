@@ -49,6 +49,11 @@ class AttachmentsStub:
         _attachments_pb2.DownloadAttachmentRequest, _httpbody_pb2.HttpBody
     ]
     """Downloads a file by its digest from `offset` on; its bytes are verified. not_found as in PreviewAttachment."""
+    StreamAttachments: _grpc.UnaryStreamMultiCallable[_attachments_pb2.StreamAttachmentsRequest, _httpbody_pb2.HttpBody]
+    """Streams many files as one tar archive: each is called as the hex digits of its digest, and its bytes are verified. The same files give
+    the same archive. One that was broken off has no end: go on behind the last file that came. not_found as in PreviewAttachment, before
+    anything is sent.
+    """
 
 @_typing.type_check_only
 class AttachmentsAsyncStub(AttachmentsStub):
@@ -71,6 +76,11 @@ class AttachmentsAsyncStub(AttachmentsStub):
         _attachments_pb2.DownloadAttachmentRequest, _httpbody_pb2.HttpBody
     ]  # type: ignore[assignment]
     """Downloads a file by its digest from `offset` on; its bytes are verified. not_found as in PreviewAttachment."""
+    StreamAttachments: _aio.UnaryStreamMultiCallable[_attachments_pb2.StreamAttachmentsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Streams many files as one tar archive: each is called as the hex digits of its digest, and its bytes are verified. The same files give
+    the same archive. One that was broken off has no end: go on behind the last file that came. not_found as in PreviewAttachment, before
+    anything is sent.
+    """
 
 class AttachmentsServicer(metaclass=_abc_1.ABCMeta):
     """Files that belong to rows of data sets: what the URLs of a column lead to, where a rule downloads them, and documents that a rule keeps.
@@ -106,6 +116,17 @@ class AttachmentsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """Downloads a file by its digest from `offset` on; its bytes are verified. not_found as in PreviewAttachment."""
+
+    @_abc_1.abstractmethod
+    def StreamAttachments(
+        self,
+        request: _attachments_pb2.StreamAttachmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Streams many files as one tar archive: each is called as the hex digits of its digest, and its bytes are verified. The same files give
+        the same archive. One that was broken off has no end: go on behind the last file that came. not_found as in PreviewAttachment, before
+        anything is sent.
+        """
 
 def add_AttachmentsServicer_to_server(
     servicer: AttachmentsServicer, server: _typing.Union[_grpc.Server, _aio.Server]

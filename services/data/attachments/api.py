@@ -32,3 +32,8 @@ class AttachmentsApi:
         async for piece in self._attachments.read(call.principal, call.scope, *wanted):
             # Never as what it is: it is others' and a browser would show it as ours.
             yield HttpBody(content_type="application/octet-stream", data=piece)
+
+    async def StreamAttachments(self, request: pb.StreamAttachmentsRequest, call: Call) -> AsyncIterator[HttpBody]:
+        wanted = request.data_set, request.digests, request.after, request.max_files
+        async for piece in self._attachments.stream(call.principal, call.scope, *wanted):
+            yield HttpBody(content_type="application/x-tar", data=piece)

@@ -1,8 +1,11 @@
 """The use cases of attachments."""
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from services.data.attachments import archive
 from services.data.attachments.domain import Attachment, Kept, State
 from services.data.attachments.store import AttachmentStore
 from services.data.datasets.masking import Hidden, is_hidden
@@ -11,7 +14,7 @@ from services.data.reading import media
 from services.kit.auth import Principal, Scope
 from services.kit.blobs import Blobs
 from services.kit.digests import name_of
-from services.kit.errors import NotFound
+from services.kit.errors import InvalidValue, NotFound, Violation
 from services.kit.pages import Page
 
 _HEAD, _SHOWN = 2**20, 4096  # bytes that are looked at, characters of a text
@@ -67,6 +70,43 @@ class Attachments:
         await self._file(principal, scope, data_set, digest)
         async for piece in self._blobs.read(scope.tenant, digest, offset):
             yield piece
+
+    async def stream(
+        self, principal: Principal, scope: Scope, data_set: str, digests: Sequence[str], after: str, most: int
+    ) -> AsyncIterator[bytes]:
+        """A tar archive of the files of these digests, or of all behind one; `most` files, all for 0.
+
+        Raises not_found before the first bytes; invalid_value, digest_mismatch.
+        """
+        if most < 0:
+            raise InvalidValue("max_files is negative", [Violation("/max_files", "must not be negative")])
+        for digest in (*digests, *([after] if after else [])):
+            name_of(scope.tenant, digest)
+        hidden, left = await self._hidden(principal, scope, data_set), most or sys.maxsize
+        async with contextlib.aclosing(self._files(scope, data_set, hidden, digests, after)) as files:
+            async for digest, size in files:
+                if (left := left - 1) < 0:
+                    break
+                yield archive.begin(digest.removeprefix("sha256:"), size)
+                async for piece in self._blobs.read(scope.tenant, digest):
+                    yield piece
+                yield archive.fill(size)
+        yield archive.END
+
+    async def _files(
+        self, scope: Scope, data_set: str, hidden: Hidden, digests: Sequence[str], after: str
+    ) -> AsyncGenerator[tuple[str, int]]:
+        if digests:
+            found = dict(await self._store.page(scope, data_set, hidden, "", digests))
+            if missing := next((digest for digest in digests if digest not in found), ""):
+                raise NotFound(f"the data set {data_set} has no file {missing}")
+            for digest in digests:
+                yield digest, found[digest]
+            return
+        while page := await self._store.page(scope, data_set, hidden, after):
+            for digest, size in page:
+                yield digest, size
+            after = page[-1][0]
 
     async def _file(self, principal: Principal, scope: Scope, data_set: str, digest: str) -> Sequence[Kept]:
         name_of(scope.tenant, digest)

@@ -87,6 +87,24 @@ class AttachmentStore:
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [Kept(row.digest, row.bytes, row.media_type, row.column, row.digests, row.create_time) for row in rows]
 
+    async def page(
+        self, scope: Scope, data_set: str, hidden: Collection[str], after: str, among: Collection[str] = ()
+    ) -> Sequence[tuple[str, int]]:
+        """Digests and bytes of files behind a digest, by digest, some hundred of them; without those of hidden columns.
+
+        `among`: of these digests only, and all of them.
+        """
+        table = attachment_file.c
+        query = select(table.digest, func.max(table.bytes)).where(within(attachment_file, scope))
+        query = query.where((table.data_set == data_set) & (table.digest > after))
+        if hidden:
+            for name in (table.column, table.digests):
+                query = query.where(func.lower(name).not_in(sorted(hidden)))
+        query = query.where(table.digest.in_(sorted(among))) if among else query.limit(_TOGETHER)
+        query = query.group_by(table.digest).order_by(table.digest)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [(digest, size) for digest, size in rows]
+
     async def kept(self) -> Mapping[Scope, int]:
         """Bytes of the files of each project of all tenants, each once."""
         table = attachment_file.c
