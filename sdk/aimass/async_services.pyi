@@ -354,6 +354,7 @@ class AsyncDataSets:
         page_size: int | None = ...,
         page_token: str | None = ...,
         cpu_seconds: int | None = ...,
+        with_parent: bool | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.DataSetDiff:
         """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the
@@ -368,6 +369,7 @@ class AsyncDataSets:
         version: int | None = ...,
         page_size: int | None = ...,
         cpu_seconds: int | None = ...,
+        with_parent: bool | None = ...,
         timeout: Seconds = ...,
     ) -> AsyncIterator[datasets_pb2.RowDiff]: ...
     async def roll_back_data_set(
@@ -376,6 +378,40 @@ class AsyncDataSets:
         """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one
         was."""
 
+    async def branch_data_set(
+        self,
+        *,
+        data_set: str,
+        branch: str,
+        version: int | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSetVersion:
+        """Makes a branch: a data set of its own whose first version has the rows of a version of this one and shares
+        its files."""
+
+    async def merge_data_set_branch(
+        self,
+        *,
+        data_set: str,
+        branch: str,
+        replace: bool | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSetVersion:
+        """Adds a version with the rows of the newest version of a branch, and no file."""
+
+    async def list_data_set_branches(
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.ListDataSetBranchesResponse:
+        """Lists the branches of a data set by name, a page at a time, without deleted ones."""
+
+    def iterate_data_set_branches(
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[datasets_pb2.DataSet]: ...
     async def set_data_set_tag(
         self, *, data_set: str, tag: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetTag:
@@ -519,6 +555,7 @@ class AsyncExtractions:
         origin: str | int | None = ...,
         landed: extractions_pb2.LandedRange | Fields | None = ...,
         aside: bool | None = ...,
+        branch: str | None = ...,
         cpu_seconds: int | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,

@@ -366,6 +366,7 @@ class DataSets:
         page_size: int | None = ...,
         page_token: str | None = ...,
         cpu_seconds: int | None = ...,
+        with_parent: bool | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.DataSetDiff:
         """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the
@@ -382,6 +383,7 @@ class DataSets:
         version: int | None = ...,
         page_size: int | None = ...,
         cpu_seconds: int | None = ...,
+        with_parent: bool | None = ...,
         timeout: Seconds = ...,
     ) -> Iterator[datasets_pb2.RowDiff]: ...
     def roll_back_data_set(
@@ -390,6 +392,46 @@ class DataSets:
         """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one
         was. No version is removed, no file is written. Needs the etag of the data set."""
 
+    def branch_data_set(
+        self,
+        *,
+        data_set: str,
+        branch: str,
+        version: int | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSetVersion:
+        """Makes a branch: a data set of its own whose first version has the rows of a version of this one and shares
+        its files. What writes and reads data sets can be pointed at it; an extraction of a rule whose data set this
+        is by its field branch. The masks, expectations and refused changes of the data set hold on its branches, and
+        a permission for a branch by its name is worth nothing without the same for the data set. A branch is dropped
+        by DeleteDataSet. already_exists: there is a data set of this name. limit_exceeded: the data set has 32
+        branches."""
+
+    def merge_data_set_branch(
+        self,
+        *,
+        data_set: str,
+        branch: str,
+        replace: bool | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSetVersion:
+        """Adds a version with the rows of the newest version of a branch, and no file. Where extractions wrote the
+        branch, their rules go on behind what those read. failed_precondition: the data set has got versions since the
+        branch was made or merged; the detail names them. The branch stays and goes on from the new version."""
+
+    def list_data_set_branches(
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.ListDataSetBranchesResponse:
+        """Lists the branches of a data set by name, a page at a time, without deleted ones."""
+
+    def iterate_data_set_branches(
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[datasets_pb2.DataSet]: ...
     def set_data_set_tag(
         self, *, data_set: str, tag: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetTag:
@@ -539,6 +581,7 @@ class Extractions:
         origin: str | int | None = ...,
         landed: extractions_pb2.LandedRange | Fields | None = ...,
         aside: bool | None = ...,
+        branch: str | None = ...,
         cpu_seconds: int | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,

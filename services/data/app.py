@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from services.data.app_extractions import extracting
+from services.data.attachments.store import AttachmentStore
 from services.data.cleaning.api import RecipesApi
 from services.data.cleaning.runner import CleaningRunner
 from services.data.cleaning.service import Previews, Recipes
@@ -13,13 +14,16 @@ from services.data.cleaning.store import RecipeStore
 from services.data.config import Config
 from services.data.database import open_database, schema
 from services.data.datasets.api import DataSetsApi
+from services.data.datasets.branches import Branches
 from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.divider import Divider
 from services.data.datasets.hot import HotTables
+from services.data.datasets.parents import of_parents
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
+from services.data.datasets.store.branches import BranchStore
 from services.data.datasets.store.catalogue import CatalogueStore
 from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import Tables, open_tables
@@ -90,8 +94,8 @@ def build(config: Config, runtime: Runtime) -> App:
     hot = HotTables(config.hot_tables_mib * 2**20)
     queries, comparisons = Queries(*asking, hot), Comparisons(*asking)
     expectations = _expectations(config, runtime, database, data_sets, metering)
-    versions = Versions(TagStore(database), data_sets, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
+    versions = _versions(runtime, database, data_sets, extraction_store)
     rules, rule_sets = _rules(database, sources, extraction_store, runtime)
     discovering = Limits(config.discovery_seconds, config.discovery_memory_mib)
     discoveries = Discoveries(sources, metering, discovering, config.discoveries_at_once)
@@ -99,8 +103,7 @@ def build(config: Config, runtime: Runtime) -> App:
     around = (metering, runtime.now, runtime.spawn)
     reading = sources, rules, rule_sets, data_sets, metering
     extractions, extractor = extracting(config, runtime, database, extraction_store, *reading)
-    store = RepairStore(database, runtime.now)
-    repairs = Repairs(store, rules, RepairRunner(store, rules, extractions, data_sets, *around, discovering))
+    repairs = _repairs(RepairStore(database, runtime.now), rules, extractions, data_sets, *around, discovering)
     extraction_store.on_success.append(repairs.extracted)
     runner, pipelines = _pipelines(config, runtime, database, data_sets, metering)
     cleaner, recipes = _cleaning(config, runtime, database, asking)
@@ -110,19 +113,22 @@ def build(config: Config, runtime: Runtime) -> App:
     storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *derived.start]
     return App(
-        rpc={
-            "aimass.v1.FeatureSets": FeatureSetsApi(features),
-            "aimass.v1.Sources": SourcesApi(sources, uploads),
-            "aimass.v1.Rules": RulesApi(rules, discoveries),
-            "aimass.v1.RuleSets": RuleSetsApi(rule_sets),
-            "aimass.v1.Repairs": RepairsApi(repairs),
-            "aimass.v1.Extractions": ExtractionsApi(extractions),
-            "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
-            "aimass.v1.Expectations": ExpectationsApi(expectations, data_sets),
-            "aimass.v1.Pipelines": PipelinesApi(pipelines),
-            "aimass.v1.Recipes": recipes,
-            **derived.rpc,
-        },
+        rpc=of_parents(
+            {
+                "aimass.v1.FeatureSets": FeatureSetsApi(features),
+                "aimass.v1.Sources": SourcesApi(sources, uploads),
+                "aimass.v1.Rules": RulesApi(rules, discoveries),
+                "aimass.v1.RuleSets": RuleSetsApi(rule_sets),
+                "aimass.v1.Repairs": RepairsApi(repairs),
+                "aimass.v1.Extractions": ExtractionsApi(extractions),
+                "aimass.v1.DataSets": DataSetsApi(data_sets, queries, comparisons, catalogue, *versions),
+                "aimass.v1.Expectations": ExpectationsApi(expectations, data_sets),
+                "aimass.v1.Pipelines": PipelinesApi(pipelines),
+                "aimass.v1.Recipes": recipes,
+                **derived.rpc,
+            },
+            data_sets,
+        ),
         database=database,
         schema=schema,
         start=resumes,
@@ -144,6 +150,18 @@ def _data_sets(config: Config, runtime: Runtime, database: Database, tables: Tab
     data_sets = DataSets(store, tables, runtime.now, runtime.space)
     data_sets.divider = Divider(tables, limits, Turns(config.pipelines_at_once))
     return data_sets, Catalogue(store, CatalogueStore(database), runtime.now)
+
+
+def _versions(
+    runtime: Runtime, database: Database, data_sets: DataSets, extractions: ExtractionStore
+) -> tuple[Versions, Branches]:
+    versions = Versions(TagStore(database), data_sets, runtime.now)
+    followers = (extractions, AttachmentStore(database))
+    return versions, Branches(BranchStore(database), data_sets, followers, runtime.now)
+
+
+def _repairs(store: RepairStore, rules: Rules, *around: Any) -> Repairs:
+    return Repairs(store, rules, RepairRunner(store, rules, *around))
 
 
 def _expectations(

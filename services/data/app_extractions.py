@@ -35,7 +35,8 @@ def extracting(
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     warehouse = Warehouse(WarehouseStore(database), sources, data_sets, metering, limits, runtime.now)
     sources.was_read = store.read_from
-    inputs, around = Inputs(store, sources, warehouse), (metering, runtime.now, runtime.spawn)
+    inputs = Inputs(store, sources, warehouse, config.landed_records_at_once)
+    around = (metering, runtime.now, runtime.spawn)
     most = config.download_mib * 2**20
     keeping = Keeping(AttachmentStore(database), runtime.blobs, runtime.settings.egress_allow, most)
     runner = ExtractionRunner(store, inputs, data_sets, *around, limits, config.extractions_at_once, keeping)

@@ -25,6 +25,9 @@ class Config(Settings):
     extractions_at_once: int = Field(2, ge=1)
     # MiB of all files that one extraction downloads.
     download_mib: int = Field(4096, gt=0)
+    # Records of a landed source that one run makes rows of; the next goes on behind them. A run also ends, with what
+    # it has read, when half of its time is over.
+    landed_records_at_once: int = Field(5_000_000, ge=1)
     # Time and memory of one query, comparison, preview of a recipe, or look at rows for expectations; how many queries,
     # comparisons and previews run at once, and as many looks at new rows.
     query_seconds: float = Field(30.0, gt=0)

@@ -13,6 +13,8 @@ from aimass.v1 import attachments_pb2 as pb
 from aimass.v1 import datasets_pb2, rules_pb2, sources_pb2, uploads_pb2
 from aimass.v1.attachments_pb2_grpc import AttachmentsStub
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
+from aimass.v1.extractions_pb2 import RunExtractionRequest
+from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.auth import Scope
@@ -191,3 +193,21 @@ async def test_documents_that_land_are_not_kept(tenant: Tenant) -> None:
     await tenant.rule("photos", {**FOLDER, "landed": True}, RULE)
     failure = await refused(tenant.begin("photos"))
     assert (failure.code, "documents are kept of sources" in failure.detail) == (Code.FAILED_PRECONDITION, True)
+
+
+async def test_a_branch_has_the_documents_and_a_merge_brings_those_that_it_got(
+    running: House, tenant: Tenant, folder: Path
+) -> None:
+    await tenant.rule("photos", FOLDER, RULE)
+    await tenant.extract("photos")
+    stub, asked = tenant.stub(DataSetsStub), running.stub(AttachmentsStub, "data")
+    await stub.BranchDataSet(datasets_pb2.BranchDataSetRequest(data_set="photos", branch="trial"))
+    (folder / "d.png").write_bytes(other := png(9, 9))
+    begun = await tenant.stub(ExtractionsStub).RunExtraction(RunExtractionRequest(rule="photos", branch="trial"))
+    await tenant.ended(begun.operation)
+
+    assert [await content(asked, "trial", digest(kept)) for kept in (PICTURE, other)] == [PICTURE, other]
+    assert (await refused(content(asked, "photos", digest(other)))).code is Code.NOT_FOUND
+    await stub.MergeDataSetBranch(datasets_pb2.MergeDataSetBranchRequest(data_set="photos", branch="trial"))
+    assert await content(asked, "photos", digest(other)) == other
+    assert {one.origin.rpartition("/")[2] for one in await attachments(running)} == {"a.png", "b.txt", "c.png", "d.png"}

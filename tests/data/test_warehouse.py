@@ -414,3 +414,40 @@ async def test_what_of_a_deleted_landed_data_set_is_asked_for_is_refused(tenant:
         await replay(tenant, "office")
     await sets.UndeleteDataSet(datasets_pb2.UndeleteDataSetRequest(data_set="landed_office"))
     assert counts(await replay(tenant, "office")) == (0, 8, 3)
+
+
+async def test_a_run_makes_rows_of_so_many_records_and_the_next_one_goes_on(home: Path) -> None:
+    places.write(home, "office.log", LINES)
+    async with house(home, "data", AIMASS_DATA_LANDED_RECORDS_AT_ONCE="3") as running:
+        tenant = Tenant(running)
+        await tenant.rule("office", OFFICE, WEIGHED)
+        begun = await tenant.begin("office")
+        done = await tenant.ended(begun.operation)
+        assert "5 landed records are left for the next run" in done.message
+        read = [await tenant.extract("office") for _ in range(3)]
+
+        assert [(run.records_landed, run.first_landed, run.last_landed) for run in read] == [
+            (0, 4, 6),
+            (0, 7, 8),
+            (0, 0, 0),
+        ]
+        whole = await replay(tenant, "office", aside=True)
+        assert (whole.records_read, await tenant.rows("replayed_office")) == (8, await tenant.rows("office"))
+
+
+async def test_a_cursor_says_what_has_landed_and_what_the_rule_has_read(tenant: Tenant, home: Path) -> None:
+    await tenant.rule("office", OFFICE, WEIGHED)
+    await second_rule(tenant, "logins", "office", LOGIN)
+    stub = tenant.stub(ExtractionsStub)
+
+    async def told(rule: str) -> tuple[int, int, int]:
+        found = await stub.GetCursor(pb.GetCursorRequest(rule=rule))
+        return found.last_landed, found.last_read, found.lag
+
+    size = len(LINES.encode())
+    assert await told("office") == (0, 0, size)
+    await tenant.extract("office")
+    append(places.folder(home) / "office.log", "parcel P-5 weighed 1 g\n")
+    assert (await told("office"), await told("logins")) == ((8, 8, 23), (8, 0, 23))
+    await tenant.extract("logins")
+    assert (await told("office"), await told("logins")) == ((9, 8, 0), (9, 9, 0))

@@ -49,5 +49,13 @@ def test_large_records_are_landed_and_read_some_at_a_time(tmp_path: Path) -> Non
     found: Any = Sizes()
     landed = LandedConnector(LandedRecords(source, (file["path"],), 0, COUNT), connector(source))
     assert landed.read(Place(tmp_path, ()), Compiled(()), {}, found, 30.0).cursor == {"landed": COUNT}
+    part = LandedConnector(LandedRecords(source, (file["path"],), 0, COUNT, partly=True), connector(source))
+    some: Any = Sizes()
+    end = part.read(Place(tmp_path, ()), Compiled(()), {}, some, 0.0).cursor["landed"]  # its time is up at once
+    assert 0 < end < COUNT
+    assert sum(map(len, some.taken)) == end
+    rest = LandedConnector(LandedRecords(source, (file["path"],), end, COUNT, partly=True), connector(source))
+    assert rest.read(Place(tmp_path, ()), Compiled(()), {}, some, 30.0).cursor == {"landed": COUNT}
+    assert sum(map(len, some.taken)) == COUNT
     assert max(len(page) for page in found.taken) <= 8
     assert [record for page in found.taken for record in page] == [LARGE] * COUNT

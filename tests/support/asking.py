@@ -84,6 +84,8 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     },
     "SearchCatalogue": lambda of: {"query": of("data_set")},
     "UpdateDataSet": lambda of: {"description": "mine", "update_mask": "description"},
+    "BranchDataSet": lambda of: {"branch": f"{MARK}-branch"},
+    "MergeDataSetBranch": lambda of: {"branch": f"{MARK}-branch"},
     "DiffDataSet": lambda of: {"key": ["id"], "base_version": 1, "version": 1},
     "SearchFeatures": lambda of: {"label": "id"},
     "CreateFeatureSet": lambda of: {

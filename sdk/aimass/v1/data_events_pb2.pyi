@@ -238,7 +238,10 @@ class DataSetVersionAdded(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    BRANCH_OF_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
+    branch_of: _builtins.str
+    """The data set that it is a branch of; empty for others."""
     @_builtins.property
     def version(self) -> _datasets_pb2.DataSetVersion: ...
     def __init__(
@@ -246,10 +249,13 @@ class DataSetVersionAdded(_message.Message):
         *,
         version: _datasets_pb2.DataSetVersion | None = ...,
         generation: _builtins.int = ...,
+        branch_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "branch_of", b"branch_of", "generation", b"generation", "version", b"version"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

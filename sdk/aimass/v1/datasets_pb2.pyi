@@ -94,6 +94,8 @@ class DataSet(_message.Message):
     MASKED_COLUMNS_FIELD_NUMBER: _builtins.int
     PARTITIONING_FIELD_NUMBER: _builtins.int
     LANDED_FROM_FIELD_NUMBER: _builtins.int
+    BRANCH_OF_FIELD_NUMBER: _builtins.int
+    BRANCH_VERSION_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     description: _builtins.str
     latest_version: _builtins.int
@@ -102,6 +104,10 @@ class DataSet(_message.Message):
     """Who answers for it: a person, a team, an address."""
     landed_from: _builtins.str
     """The source whose raw records land in it; empty for other data sets. Only landings write to it."""
+    branch_of: _builtins.str
+    """The data set that it is a branch of; empty for others. Its masked_columns and refused_changes are also those of that one."""
+    branch_version: _builtins.int
+    """The version of that one whose rows the branch had when it was made, or when it was merged last."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -135,6 +141,8 @@ class DataSet(_message.Message):
         masked_columns: _abc.Iterable[_builtins.str] | None = ...,
         partitioning: _partitions_pb2.Partitioning | None = ...,
         landed_from: _builtins.str = ...,
+        branch_of: _builtins.str = ...,
+        branch_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -148,6 +156,10 @@ class DataSet(_message.Message):
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "branch_of",
+        b"branch_of",
+        "branch_version",
+        b"branch_version",
         "create_time",
         b"create_time",
         "data_set",
@@ -1003,6 +1015,7 @@ class DiffDataSetRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    WITH_PARENT_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     base_version: _builtins.int
     """The version before `version` if unset."""
@@ -1012,6 +1025,10 @@ class DiffDataSetRequest(_message.Message):
     page_token: _builtins.str
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 120 if unset. It is reserved from the caller's quotas."""
+    with_parent: _builtins.bool
+    """base_version is one of the data set that this is a branch of; if unset, the one that the branch was made of or merged into
+    last. failed_precondition: it is no branch.
+    """
     @_builtins.property
     def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Columns that together identify a row, of any type but COLUMN_TYPE_DOUBLE."""
@@ -1026,6 +1043,7 @@ class DiffDataSetRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         cpu_seconds: _builtins.int = ...,
+        with_parent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1044,6 +1062,8 @@ class DiffDataSetRequest(_message.Message):
         b"page_token",
         "version",
         b"version",
+        "with_parent",
+        b"with_parent",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
@@ -1595,3 +1615,136 @@ class MaskColumnsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MaskColumnsRequest: _TypeAlias = MaskColumnsRequest  # noqa: Y015
+
+@_typing.final
+class BranchDataSetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    BRANCH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    branch: _builtins.str
+    """The name of the branch: that of a new data set."""
+    version: _builtins.int
+    """The newest if unset."""
+    tag: _builtins.str
+    """Instead of the version: the one that has this tag."""
+    description: _builtins.str
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Instead of the version: the one that was the newest at this time. unknown_version: there was none."""
+
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        branch: _builtins.str = ...,
+        version: _builtins.int = ...,
+        tag: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "as_of",
+        b"as_of",
+        "branch",
+        b"branch",
+        "data_set",
+        b"data_set",
+        "description",
+        b"description",
+        "tag",
+        b"tag",
+        "version",
+        b"version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BranchDataSetRequest: _TypeAlias = BranchDataSetRequest  # noqa: Y015
+
+@_typing.final
+class MergeDataSetBranchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    BRANCH_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    branch: _builtins.str
+    replace: _builtins.bool
+    """Merge although the data set has got versions of its own since: their rows are in them, and not in the new version. Needs the
+    etag of the data set.
+    """
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        branch: _builtins.str = ...,
+        replace: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "branch", b"branch", "data_set", b"data_set", "replace", b"replace"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeDataSetBranchRequest: _TypeAlias = MergeDataSetBranchRequest  # noqa: Y015
+
+@_typing.final
+class ListDataSetBranchesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "data_set", b"data_set", "page_size", b"page_size", "page_token", b"page_token"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataSetBranchesRequest: _TypeAlias = ListDataSetBranchesRequest  # noqa: Y015
+
+@_typing.final
+class ListDataSetBranchesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def data_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSet]: ...
+    def __init__(
+        self,
+        *,
+        data_sets: _abc.Iterable[Global___DataSet] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_sets", b"data_sets", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataSetBranchesResponse: _TypeAlias = ListDataSetBranchesResponse  # noqa: Y015

@@ -95,6 +95,21 @@ class DataSetsStub:
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.RollBackDataSetRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
                 _registered_method=True)
+        self.BranchDataSet = channel.unary_unary(
+                '/aimass.v1.DataSets/BranchDataSet',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.BranchDataSetRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+                _registered_method=True)
+        self.MergeDataSetBranch = channel.unary_unary(
+                '/aimass.v1.DataSets/MergeDataSetBranch',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.MergeDataSetBranchRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+                _registered_method=True)
+        self.ListDataSetBranches = channel.unary_unary(
+                '/aimass.v1.DataSets/ListDataSetBranches',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetBranchesRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetBranchesResponse.FromString,
+                _registered_method=True)
         self.SetDataSetTag = channel.unary_unary(
                 '/aimass.v1.DataSets/SetDataSetTag',
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.SetDataSetTagRequest.SerializeToString,
@@ -237,6 +252,33 @@ class DataSetsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BranchDataSet(self, request, context):
+        """Makes a branch: a data set of its own whose first version has the rows of a version of this one and shares its files. What
+        writes and reads data sets can be pointed at it; an extraction of a rule whose data set this is by its field branch. The
+        masks, expectations and refused changes of the data set hold on its branches, and a permission for a branch by its name is
+        worth nothing without the same for the data set. A branch is dropped by DeleteDataSet. already_exists: there is a data set
+        of this name. limit_exceeded: the data set has 32 branches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeDataSetBranch(self, request, context):
+        """Adds a version with the rows of the newest version of a branch, and no file. Where extractions wrote the branch, their rules
+        go on behind what those read. failed_precondition: the data set has got versions since the branch was made or merged; the
+        detail names them. The branch stays and goes on from the new version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDataSetBranches(self, request, context):
+        """Lists the branches of a data set by name, a page at a time, without deleted ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetDataSetTag(self, request, context):
         """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not.
         """
@@ -363,6 +405,21 @@ def add_DataSetsServicer_to_server(servicer, server):
                     servicer.RollBackDataSet,
                     request_deserializer=aimass_dot_v1_dot_datasets__pb2.RollBackDataSetRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.SerializeToString,
+            ),
+            'BranchDataSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.BranchDataSet,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.BranchDataSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.SerializeToString,
+            ),
+            'MergeDataSetBranch': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeDataSetBranch,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.MergeDataSetBranchRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.SerializeToString,
+            ),
+            'ListDataSetBranches': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDataSetBranches,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetBranchesRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetBranchesResponse.SerializeToString,
             ),
             'SetDataSetTag': grpc.unary_unary_rpc_method_handler(
                     servicer.SetDataSetTag,
@@ -735,6 +792,87 @@ class DataSets:
             '/aimass.v1.DataSets/RollBackDataSet',
             aimass_dot_v1_dot_datasets__pb2.RollBackDataSetRequest.SerializeToString,
             aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BranchDataSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/BranchDataSet',
+            aimass_dot_v1_dot_datasets__pb2.BranchDataSetRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeDataSetBranch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/MergeDataSetBranch',
+            aimass_dot_v1_dot_datasets__pb2.MergeDataSetBranchRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDataSetBranches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/ListDataSetBranches',
+            aimass_dot_v1_dot_datasets__pb2.ListDataSetBranchesRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.ListDataSetBranchesResponse.FromString,
             options,
             channel_credentials,
             insecure,

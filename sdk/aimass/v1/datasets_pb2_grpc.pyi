@@ -77,6 +77,24 @@ class DataSetsStub:
     """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
     removed, no file is written. Needs the etag of the data set.
     """
+    BranchDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.BranchDataSetRequest, _datasets_pb2.DataSetVersion]
+    """Makes a branch: a data set of its own whose first version has the rows of a version of this one and shares its files. What
+    writes and reads data sets can be pointed at it; an extraction of a rule whose data set this is by its field branch. The
+    masks, expectations and refused changes of the data set hold on its branches, and a permission for a branch by its name is
+    worth nothing without the same for the data set. A branch is dropped by DeleteDataSet. already_exists: there is a data set
+    of this name. limit_exceeded: the data set has 32 branches.
+    """
+    MergeDataSetBranch: _grpc.UnaryUnaryMultiCallable[
+        _datasets_pb2.MergeDataSetBranchRequest, _datasets_pb2.DataSetVersion
+    ]
+    """Adds a version with the rows of the newest version of a branch, and no file. Where extractions wrote the branch, their rules
+    go on behind what those read. failed_precondition: the data set has got versions since the branch was made or merged; the
+    detail names them. The branch stays and goes on from the new version.
+    """
+    ListDataSetBranches: _grpc.UnaryUnaryMultiCallable[
+        _datasets_pb2.ListDataSetBranchesRequest, _datasets_pb2.ListDataSetBranchesResponse
+    ]
+    """Lists the branches of a data set by name, a page at a time, without deleted ones."""
     SetDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.SetDataSetTagRequest, _datasets_pb2.DataSetTag]
     """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not."""
     GetDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetDataSetTagRequest, _datasets_pb2.DataSetTag]
@@ -152,6 +170,24 @@ class DataSetsAsyncStub(DataSetsStub):
     """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
     removed, no file is written. Needs the etag of the data set.
     """
+    BranchDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.BranchDataSetRequest, _datasets_pb2.DataSetVersion]  # type: ignore[assignment]
+    """Makes a branch: a data set of its own whose first version has the rows of a version of this one and shares its files. What
+    writes and reads data sets can be pointed at it; an extraction of a rule whose data set this is by its field branch. The
+    masks, expectations and refused changes of the data set hold on its branches, and a permission for a branch by its name is
+    worth nothing without the same for the data set. A branch is dropped by DeleteDataSet. already_exists: there is a data set
+    of this name. limit_exceeded: the data set has 32 branches.
+    """
+    MergeDataSetBranch: _aio.UnaryUnaryMultiCallable[
+        _datasets_pb2.MergeDataSetBranchRequest, _datasets_pb2.DataSetVersion
+    ]  # type: ignore[assignment]
+    """Adds a version with the rows of the newest version of a branch, and no file. Where extractions wrote the branch, their rules
+    go on behind what those read. failed_precondition: the data set has got versions since the branch was made or merged; the
+    detail names them. The branch stays and goes on from the new version.
+    """
+    ListDataSetBranches: _aio.UnaryUnaryMultiCallable[
+        _datasets_pb2.ListDataSetBranchesRequest, _datasets_pb2.ListDataSetBranchesResponse
+    ]  # type: ignore[assignment]
+    """Lists the branches of a data set by name, a page at a time, without deleted ones."""
     SetDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.SetDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
     """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not."""
     GetDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
@@ -288,6 +324,40 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
         removed, no file is written. Needs the etag of the data set.
         """
+
+    @_abc_1.abstractmethod
+    def BranchDataSet(
+        self,
+        request: _datasets_pb2.BranchDataSetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetVersion, _abc.Awaitable[_datasets_pb2.DataSetVersion]]:
+        """Makes a branch: a data set of its own whose first version has the rows of a version of this one and shares its files. What
+        writes and reads data sets can be pointed at it; an extraction of a rule whose data set this is by its field branch. The
+        masks, expectations and refused changes of the data set hold on its branches, and a permission for a branch by its name is
+        worth nothing without the same for the data set. A branch is dropped by DeleteDataSet. already_exists: there is a data set
+        of this name. limit_exceeded: the data set has 32 branches.
+        """
+
+    @_abc_1.abstractmethod
+    def MergeDataSetBranch(
+        self,
+        request: _datasets_pb2.MergeDataSetBranchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetVersion, _abc.Awaitable[_datasets_pb2.DataSetVersion]]:
+        """Adds a version with the rows of the newest version of a branch, and no file. Where extractions wrote the branch, their rules
+        go on behind what those read. failed_precondition: the data set has got versions since the branch was made or merged; the
+        detail names them. The branch stays and goes on from the new version.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDataSetBranches(
+        self,
+        request: _datasets_pb2.ListDataSetBranchesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[
+        _datasets_pb2.ListDataSetBranchesResponse, _abc.Awaitable[_datasets_pb2.ListDataSetBranchesResponse]
+    ]:
+        """Lists the branches of a data set by name, a page at a time, without deleted ones."""
 
     @_abc_1.abstractmethod
     def SetDataSetTag(

@@ -355,12 +355,17 @@ class RunExtractionRequest(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     LANDED_FIELD_NUMBER: _builtins.int
     ASIDE_FIELD_NUMBER: _builtins.int
+    BRANCH_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     origin: Global___ExtractionOrigin.ValueType
     aside: _builtins.bool
     """With origin WAREHOUSE: the rows go to the data set replayed_<rule>, which nothing else writes, and replace those that it
     has. The next run of the rule goes on where it would have.
+    """
+    branch: _builtins.str
+    """A branch of the rule's data set: the rows go there, and the rule goes on where it would have. On a branch a rule has a place
+    of its own: at first that of the rule when the branch was made, and what is merged brings it.
     """
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas; work that uses it up fails with limit_exceeded."""
@@ -375,12 +380,24 @@ class RunExtractionRequest(_message.Message):
         origin: Global___ExtractionOrigin.ValueType = ...,
         landed: Global___LandedRange | None = ...,
         aside: _builtins.bool = ...,
+        branch: _builtins.str = ...,
         cpu_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["landed", b"landed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "aside", b"aside", "cpu_seconds", b"cpu_seconds", "landed", b"landed", "origin", b"origin", "rule", b"rule"
+        "aside",
+        b"aside",
+        "branch",
+        b"branch",
+        "cpu_seconds",
+        b"cpu_seconds",
+        "landed",
+        b"landed",
+        "origin",
+        b"origin",
+        "rule",
+        b"rule",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
@@ -525,12 +542,19 @@ class Cursor(_message.Message):
     LAG_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     PARTS_BEHIND_FIELD_NUMBER: _builtins.int
+    LAST_LANDED_FIELD_NUMBER: _builtins.int
+    LAST_READ_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     unit: Global___LagUnit.ValueType
     lag: _builtins.int
     """What lies behind the cursor, in all parts."""
     parts_behind: _builtins.int
     """How many parts have something behind the cursor, such as files that are new or were written since."""
+    last_landed: _builtins.int
+    """Of a landed source, whose cursor is the same for all its rules: the number of the last record that has landed, and of the last
+    one that this rule, or rule set, has made rows of. The next extraction goes on behind that, with so many records at a time.
+    """
+    last_read: _builtins.int
     @_builtins.property
     def cursor(self) -> _struct_pb2.Struct:
         """Where the next extraction begins, as the kind of source says it; of files only how many are known. Empty before the
@@ -555,6 +579,8 @@ class Cursor(_message.Message):
         lag: _builtins.int = ...,
         parts: _abc.Iterable[Global___PartLag] | None = ...,
         parts_behind: _builtins.int = ...,
+        last_landed: _builtins.int = ...,
+        last_read: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -563,6 +589,10 @@ class Cursor(_message.Message):
         b"cursor",
         "lag",
         b"lag",
+        "last_landed",
+        b"last_landed",
+        "last_read",
+        b"last_read",
         "parts",
         b"parts",
         "parts_behind",

@@ -5,7 +5,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, String, Text, delete, func, insert, select
+from sqlalchemy import BigInteger, Column, Index, String, Text, and_, delete, exists, func, insert, literal, select
 from sqlalchemy.engine import Connection, Row
 
 from services.data.attachments.domain import Attached, Attachment, Kept, Outcome, State
@@ -68,6 +68,14 @@ class AttachmentStore:
                 _replace(connection, scope, data_set, page, {"extraction": extraction, "update_time": now})
                 _add_files(connection, scope, data_set, page, now)
 
+    def branched(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:
+        """Gives a branch what is kept of its data set, in the transaction that makes it."""
+        _copy(connection, scope, data_set, branch)
+
+    def merged(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:
+        """Gives a data set what is kept of a branch and not of it."""
+        _copy(connection, scope, branch, data_set)
+
     async def list(
         self, scope: Scope, data_set: str, state: State | None, hidden: Collection[str], size: int, token: str
     ) -> Page[Attachment]:
@@ -115,6 +123,16 @@ class AttachmentStore:
         )
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return {Scope(tenant, project): int(size) for tenant, project, size in rows}
+
+
+def _copy(connection: Connection, scope: Scope, source: str, target: str) -> None:
+    for table in (attachment, attachment_file):
+        known, names = table.alias(), [column.name for column in table.columns]
+        keys = [column.name for column in table.primary_key if column.name != "data_set"]
+        same = and_(known.c.data_set == target, *(known.c[key] == table.c[key] for key in keys))
+        chosen = [literal(target) if name == "data_set" else table.c[name] for name in names]
+        rows = select(*chosen).where(within(table, scope) & (table.c.data_set == source))
+        connection.execute(insert(table).from_select(names, rows.where(~exists().where(same))))
 
 
 def _replace(

@@ -1,12 +1,14 @@
 """The RPCs of data sets."""
 
 import asyncio
+from collections.abc import Callable
 
 from aimass.v1 import datasets_pb2 as pb
+from services.data.datasets.branches import Branches
 from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.domain import DataSetVersion
-from services.data.datasets.masking import NOTHING, masked, veiled
+from services.data.datasets.masking import NOTHING, Hidden, masked, veiled
 from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.datasets.versions import Versions
@@ -34,12 +36,13 @@ class DataSetsApi:
         self,
         data_sets: DataSets,
         queries: Queries,
-        versions: Versions,
         comparisons: Comparisons,
         catalogue: Catalogue,
+        versions: Versions,
+        branches: Branches,
     ) -> None:
         self._data_sets, self._queries, self._catalogue = data_sets, queries, catalogue
-        self._versions, self._comparisons = versions, comparisons
+        self._versions, self._comparisons, self._branches = versions, comparisons, branches
 
     async def GetDataSet(self, request: pb.GetDataSetRequest, call: Call) -> pb.DataSet:
         return data_set_to_wire(await self._data_sets.get(call.scope, request.data_set))
@@ -121,16 +124,21 @@ class DataSetsApi:
         versions, page = (request.base_version, request.version), (request.page_size, request.page_token)
         hidden, key = await self._data_sets.hidden(call.principal, request.data_set), list(request.key)
         found = await self._comparisons.diff(
-            call.scope, request.data_set, versions, key, page, call.remaining(), budget, reservation, hidden
+            call.scope,
+            request.data_set,
+            versions,
+            key,
+            page,
+            call.remaining(),
+            budget,
+            reservation,
+            hidden,
+            request.with_parent,
         )
         return await asyncio.to_thread(diff_to_wire, found)
 
     async def RollBackDataSet(self, request: pb.RollBackDataSetRequest, call: Call) -> pb.DataSetVersion:
-        hidden = await self._data_sets.hidden(call.principal, request.data_set)
-
-        def answer(made: tuple[DataSetVersion, ...]) -> pb.DataSetVersion:
-            return version_to_wire(veiled(made[0], hidden))
-
+        answer = _answering(await self._data_sets.hidden(call.principal, request.data_set))
         once = call.once(answer)
         made = await self._versions.roll_back(call.scope, request.data_set, request.version, call.etag, once)
         return answer((made,))
@@ -169,5 +177,31 @@ class DataSetsApi:
     async def UndeleteDataSet(self, request: pb.UndeleteDataSetRequest, call: Call) -> pb.DataSet:
         return data_set_to_wire(await self._data_sets.undelete(call.scope, request.data_set))
 
+    async def BranchDataSet(self, request: pb.BranchDataSetRequest, call: Call) -> pb.DataSetVersion:
+        hidden, which = await self._data_sets.hidden(call.principal, request.data_set), which_from_wire(request)
+        answer = _answering(hidden)
+        wanted = request.data_set, request.branch, which, request.description
+        return answer((await self._branches.make(call.scope, *wanted, call.once(answer)),))
+
+    async def MergeDataSetBranch(self, request: pb.MergeDataSetBranchRequest, call: Call) -> pb.DataSetVersion:
+        # All that is hidden in the branch is so in the data set from then on.
+        answer = _answering(await self._data_sets.hidden(call.principal, request.branch))
+        wanted = request.data_set, request.branch, request.replace
+        return answer((await self._branches.merge(call.scope, *wanted, call.etag, call.once(answer)),))
+
+    async def ListDataSetBranches(
+        self, request: pb.ListDataSetBranchesRequest, call: Call
+    ) -> pb.ListDataSetBranchesResponse:
+        page = await self._branches.list(call.scope, request.data_set, request.page_size, request.page_token)
+        return pb.ListDataSetBranchesResponse(
+            data_sets=map(data_set_to_wire, page.items), next_page_token=page.next_token
+        )
+
     async def LocateDataSetVersion(self, request: pb.GetDataSetVersionRequest, call: Call) -> pb.DataSetLocation:
-        return location_to_wire(await self._data_sets.locate(call.scope, request.data_set, request.version))
+        found = await self._data_sets.locate(call.scope, request.data_set, request.version)
+        return location_to_wire(self._data_sets.placed(call.scope, found))
+
+
+def _answering(hidden: Hidden) -> Callable[[tuple[DataSetVersion, ...]], pb.DataSetVersion]:
+    """Says what a commit of one data set has made, to who must not see some columns."""
+    return lambda made: version_to_wire(veiled(made[0], hidden))

@@ -14,7 +14,7 @@ from services.data.metering.service import Metering, waited_for
 from services.data.schema import ColumnType
 from services.kit import pages, process
 from services.kit.auth import Scope
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.turns import Turns
 
 _WORK = "services.data.datasets.compare_work"
@@ -38,10 +38,12 @@ class Comparisons:
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
         hidden: Hidden = NOTHING,
+        with_parent: bool = False,
     ) -> Diff:
         """What differs from the first of two versions to the second, where hidden columns are NULL.
 
-        0 stands for the version before the second, and for the newest.
+        0 stands for the version before the second, and for the newest. `with_parent`: the first one is of the data set
+        that this is a branch of, 0 the one that the branch had the rows of.
 
         Raises not_found, unknown_version, invalid_value for a wrong key or page, failed_precondition for a key that is
         not unique or NULL, limit_exceeded.
@@ -49,10 +51,11 @@ class Comparisons:
         usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
         size, (base, number, start) = pages.size(page[0]), _place(versions, page[1])
         after = await self._data_sets.locate(scope, data_set, number)
+        name, base = await self._base(scope, data_set, base) if with_parent else (data_set, base)
         base = base or after.version.version - 1
         if not base:
             raise Failure(Code.UNKNOWN_VERSION, f"{data_set} has no version before its first")
-        before = await self._data_sets.locate(scope, data_set, base)
+        before = await self._data_sets.locate(scope, name, base)
         columns = _compared(before.version, after.version, key)
         limits = waited_for(self._limits, seconds)
         async with self._free.turn(scope.tenant), contextlib.AsyncExitStack() as stack:
@@ -62,7 +65,7 @@ class Comparisons:
             }
             request = {
                 "data_set": data_set,
-                "tables": table_requests(local, {data_set: hidden}),
+                "tables": table_requests(local, {data_set: hidden, name: hidden}),
                 "versions": {"before": base, "after": after.version.version},
                 "key": list(dict.fromkeys(key)),
                 "compared": columns,
@@ -73,6 +76,13 @@ class Comparisons:
             }
             found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
         return _diff(before.version, after.version, found, start)
+
+    async def _base(self, scope: Scope, data_set: str, base: int) -> tuple[str, int]:
+        """What a branch is compared with. Raises failed_precondition for what is none."""
+        found = await self._data_sets.get(scope, data_set)
+        if not found.branch_of:
+            raise FailedPrecondition(f"{data_set} is no branch")
+        return found.branch_of, base or found.branch_version
 
 
 def _request_columns(found: DataSetVersion) -> list[tuple[str, str]]:

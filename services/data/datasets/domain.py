@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,11 +11,10 @@ from services.data.datasets.evolution import SchemaChange, check_evolution
 from services.data.datasets.layouts import Layout
 from services.data.datasets.quality import ColumnQuality, merge
 from services.data.schema import Column, ColumnType
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
+from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 
 # How reasons begin of rows that fitted their rule, and not what the data set expects: their records are rows as JSON.
 EXPECTED = "expected: "
-_TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 # What every file of a quarantine holds.
 QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record", "reason", "origin"))
 
@@ -37,7 +35,8 @@ class LineageNode:
 class WrittenFile:
     """A Parquet file that a child has written and synced: path relative to the table's folder, `sha256:<hex>`.
 
-    `partition` is the number of the one that all its rows belong to; None in a version without partitions.
+    `partition` is the number of the one that all its rows belong to; None in a version without partitions. `home` is
+    the data set in whose table it was written; empty: that of the version.
     """
 
     path: str
@@ -45,6 +44,7 @@ class WrittenFile:
     bytes: int
     digest: str
     partition: int | None = None
+    home: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class NewVersion:
     notes: Mapping[str, Any] = field(default_factory=dict)
     # It has the files of this older version, and no new ones.
     restores: int = 0
-    # How its files are divided. A commit divides them as the data set has it, but those of a rewrite and a roll back.
+    # It has the files of a version of this other data set, and no new ones.
+    shares: str = ""
+    # How its files are divided. A commit divides them as the data set has it, but not files that are there already.
     layout: Layout | None = None
     # It has the rows of this version, which must be the newest, in other files.
     rewrites: int = 0
@@ -75,6 +77,11 @@ class NewVersion:
     warnings: tuple[str, ...] = ()
     # Raw records: nothing is expected of them.
     raw: bool = False
+
+    @property
+    def is_old(self) -> bool:
+        """Its rows were looked at and divided before: it is made of those of other versions."""
+        return bool(self.restores or self.rewrites or self.shares)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,10 @@ class DataSet:
     layout: Layout | None = None
     # The source whose raw records land in it; nothing else writes it. Empty for other data sets.
     landed_from: str = ""
+    # The data set that it is a branch of, and the version of that which it had the rows of when it was made, or merged
+    # last. What is masked and refused there is so here.
+    branch_of: str = ""
+    branch_version: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,22 +205,6 @@ def check_which(which: Which) -> None:
     if len(given := [name for name, value in said.items() if value]) > 1:
         rule = f"must not be given together with {given[0]}"
         raise InvalidValue(f"{given[1]} {rule}", [Violation(f"/{given[1]}", rule)])
-
-
-def tagged(before: Tag | None, data_set: str, tag: str, version: int, etag: str, now: datetime) -> Tag:
-    """A tag of a version; one that is there already moves. Raises invalid_name, etag_required, etag_mismatch."""
-    if not _TAG.match(tag):
-        rule = "must be a tag: [a-z0-9][a-z0-9._-]{0,62}"
-        raise Failure(Code.INVALID_NAME, f"tag {rule}", [Violation("/tag", rule)])
-    if before is None:
-        return Tag(data_set, tag, version, 1, now, now)
-    if before.version == version:
-        return before
-    if not etag:
-        text = f"the tag {tag} is at version {before.version}: If-Match with its etag is required"
-        raise Failure(Code.ETAG_REQUIRED, text)
-    match_etag(etag, before.generation, tag)
-    return replace(before, version=version, generation=before.generation + 1, update_time=now)
 
 
 def extended(old: Sequence[Column], new: Sequence[Column], data_set: str) -> tuple[Column, ...]:

@@ -33,7 +33,7 @@ def check_divided(heads: Sequence[Head], news: Sequence[NewVersion]) -> None:
     for head, new in zip(heads, news, strict=True):
         if new.rewrites and new.rewrites != head.data_set.latest_version:
             raise Refused(Failure(Code.CONFLICT, f"{new.data_set} got another version in the meantime"))
-        layouts.append(new.layout if new.restores or new.rewrites else head.data_set.layout)
+        layouts.append(new.layout if new.is_old else head.data_set.layout)
     if any(new.layout != layout for new, layout in zip(news, layouts, strict=True)):
         raise Undivided(layouts)
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from services.data.datasets.delta import PARTITION
-from services.data.datasets.domain import DataSetVersion
+from services.data.datasets.domain import DataSet, DataSetVersion
 from services.data.datasets.layouts import Layout
 from services.data.schema import Column, quoted
+from services.kit.auth import Principal
 
 NOTHING: frozenset[str] = frozenset()
+# Who has this permission sees the values of masked columns.
+UNMASK = "data_sets.unmask"
 # Lower-case names of columns: a later version may spell one otherwise.
 Hidden = Collection[str]
 
@@ -17,6 +20,14 @@ Hidden = Collection[str]
 def hidden_of(columns: Iterable[str]) -> frozenset[str]:
     """Masked columns as the functions below take them."""
     return frozenset(name.lower() for name in columns)
+
+
+def hidden_from(principal: Principal, found: DataSet) -> frozenset[str]:
+    """The columns of a data set whose values a caller must not see: of a branch, who may unmask both sees them."""
+    names = (found.data_set, found.branch_of or found.data_set)
+    if all(principal.may(UNMASK, f"data-sets/{name}") for name in names):
+        return NOTHING
+    return hidden_of(found.masked_columns)
 
 
 def is_hidden(name: str, hidden: Hidden) -> bool:

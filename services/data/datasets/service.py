@@ -29,7 +29,7 @@ from services.data.datasets.domain import (
 )
 from services.data.datasets.effects import Inspector, Refused, Undivided, check_divided, keeping, of_one, refusing
 from services.data.datasets.evolution import check_evolution
-from services.data.datasets.masking import NOTHING, Hidden, hidden_of, is_hidden, masked
+from services.data.datasets.masking import NOTHING, UNMASK, Hidden, hidden_from, is_hidden, masked
 from services.data.datasets.places import Row
 from services.data.datasets.store import Added, AllEffects, Effects, Store
 from services.data.datasets.tables import RowRange, Tables
@@ -44,8 +44,6 @@ from services.kit.space import Space
 
 # Seconds before a commit is tried again that another instance overtook, or whose store was away.
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-# Who has this permission sees the values of masked columns.
-UNMASK = "data_sets.unmask"
 _PASSING = (Code.CONFLICT, Code.UNAVAILABLE)
 
 
@@ -59,6 +57,7 @@ class DataSets:
     def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime], space: Space) -> None:
         """`space` is the disk that runs write their files to."""
         self._store, self._tables, self._now, self.is_there = store, tables, now, store.is_there
+        self.parent, self.check_newest, self.placed = store.parent, store.check_newest, tables.placed
         # Raises storage_full where no run may write now.
         self.check_space = space.check
         self._locks: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
@@ -206,14 +205,14 @@ class DataSets:
 
     async def hidden(self, principal: Principal, data_set: str) -> frozenset[str]:
         """The columns whose values a caller must not see. Raises not_found."""
-        if principal.may(UNMASK, f"data-sets/{data_set}"):
+        if principal.may(UNMASK):  # of all
             return NOTHING
-        return hidden_of((await self._store.get(principal.scope, data_set)).masked_columns)
+        return hidden_from(principal, await self._store.get(principal.scope, data_set))
 
     async def hidden_in(self, principal: Principal, data_sets: Iterable[str]) -> frozenset[str]:
         """The same of several data sets at once, deleted ones among them; of one that is not there, none."""
-        names = [name for name in data_sets if not principal.may(UNMASK, f"data-sets/{name}")]
-        return hidden_of(await self._store.masked(principal.scope, names)) if names else NOTHING
+        found = [] if principal.may(UNMASK) else await self._store.those(principal.scope, data_sets)
+        return NOTHING.union(*(hidden_from(principal, one) for one in found))
 
     def mask_as(
         self, connection: Connection, scope: Scope, source: str, output: str, origins: Mapping[str, Sequence[str]]

@@ -87,7 +87,7 @@ class S3Tables:
         log = f"{_table(scope, new.data_set)}/{_LOG}"
         async with self._passing() as folder:
             there = await self._bring_log(scope.tenant, log, folder / _LOG)
-            version = await self._run(delta.write, folder, new.run, columns, files)
+            version = await self._run(delta.write, folder, new.run, columns, self._absolute(scope, files))
             await self._push_log(scope.tenant, log, folder / _LOG, there)
         return version
 
@@ -98,19 +98,38 @@ class S3Tables:
 
     async def read(self, scope: Scope, data_set: str, wanted: RowRange) -> list[dict[str, Any]]:
         needed, skipped = _page(wanted)
-        async with self._mirrors.hold(scope.tenant, self.uri(scope, data_set), _digests(needed)) as folder:
-            pairs = [(str(folder / file.path), file.rows) for file in needed]
+        uri, files = self._apart(scope, data_set, needed)
+        async with self._mirrors.hold(scope.tenant, uri, _digests(files)) as folder:
+            pairs = [(str(folder / file.path), file.rows) for file in files]
             return await self._run(rows.read, pairs, tuple(wanted.columns), wanted.start - skipped, wanted.count)
+
+    def placed(self, scope: Scope, location: Location) -> Location:
+        uri, files = self._apart(scope, location.version.data_set, location.files)
+        return replace(location, uri=uri, files=files)
 
     @contextlib.asynccontextmanager
     async def local(self, scope: Scope, location: Location) -> AsyncIterator[Location]:
+        location, found = self.placed(scope, location), location.version
         async with self._mirrors.hold(scope.tenant, location.uri, _digests(location.files)) as folder:
-            found = location.version
             number = await self._run(delta.write, folder, found.run, found.columns, location.files)
             yield replace(location, uri=str(folder), delta_version=number)
 
     async def close(self) -> None:
         self._threads.close()
+
+    def _apart(self, scope: Scope, data_set: str, files: Sequence[WrittenFile]) -> tuple[str, tuple[WrittenFile, ...]]:
+        """Where files lie: in the table, or, when some are in the table of another, in the folder of the project."""
+        uri = self.uri(scope, data_set)
+        if not any(file.home for file in files):
+            return uri, tuple(files)
+        apart = (replace(file, path=f"{file.home or data_set}/{file.path}", home="") for file in files)
+        return uri.rpartition("/")[0], tuple(apart)
+
+    def _absolute(self, scope: Scope, files: Sequence[WrittenFile]) -> list[WrittenFile]:
+        """As a Delta log names them: those of another table by their URIs."""
+        return [
+            replace(file, path=f"{self.uri(scope, file.home)}/{file.path}") if file.home else file for file in files
+        ]
 
     async def _upload(self, scope: Scope, data_set: str, file: Path, kept: WrittenFile) -> None:
         if await asyncio.to_thread(hash_of, file) != kept.digest:

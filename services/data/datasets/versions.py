@@ -5,10 +5,10 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from services.data.datasets import domain
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion, Tag
 from services.data.datasets.service import DataSets
 from services.data.datasets.store.tags import TagStore
+from services.data.datasets.tagging import tagged
 from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, match_etag
@@ -32,7 +32,7 @@ class Versions:
             scope,
             data_set,
             version,
-            lambda before, number: domain.tagged(before, data_set, tag, number, etag, now),
+            lambda before, number: tagged(before, data_set, tag, number, etag, now),
             tag,
         )
 

@@ -33,6 +33,8 @@ def data_set_to_wire(found: DataSet) -> pb.DataSet:
         masked_columns=found.masked_columns,
         partitioning=layout_to_wire(veiled_layout(found.layout, hidden_of(found.masked_columns))),
         landed_from=found.landed_from,
+        branch_of=found.branch_of,
+        branch_version=found.branch_version,
         refused_changes=[pb.SchemaChange.Value(f"SCHEMA_CHANGE_{change.name}") for change in found.refused_changes],
     )
 
@@ -159,7 +161,7 @@ def location_to_wire(found: Location) -> pb.DataSetLocation:
         uri=found.uri,
         delta_version=found.delta_version,
         version=version_to_wire(found.version),
-        files=[pb.DataSetFile(**vars(file)) for file in found.files],
+        files=[pb.DataSetFile(**{k: v for k, v in vars(file).items() if k != "home"}) for file in found.files],
     )
 
 

@@ -103,9 +103,9 @@ class Inspector:
 
         Raises failed_precondition for one that is blocked.
         """
-        if new.inspected is not None or new.restores or new.rewrites:
+        if new.inspected is not None or new.is_old:
             return new
-        items = (await self._store.get(scope, new.data_set)).items
+        items = await self._expected(scope, new.data_set)
         if not items or await self._done(scope, new):
             return replace(new, inspected=[])
         answer = await self._look(scope, new, items)
@@ -123,6 +123,13 @@ class Inspector:
             )
         new = replace(new, inspected=_RESULTS.dump_python(results, mode="json"), warnings=tuple(warnings))
         return _rewritten(new, answer["rewritten"]) if answer["rewritten"] else new
+
+    async def _expected(self, scope: Scope, data_set: str) -> tuple[Expectation, ...]:
+        """Of the rows of a branch also what is expected where it may be merged."""
+        items = (await self._store.get(scope, data_set)).items
+        if parent := (await self._data_sets.get(scope, data_set)).branch_of:
+            items = (*items, *(item for item in (await self._store.get(scope, parent)).items if item not in items))
+        return items
 
     async def _done(self, scope: Scope, new: NewVersion) -> bool:
         """Whether its files are no longer where the child wrote them: the run was kept or committed before."""

@@ -13,6 +13,7 @@ from services.data.reading.connector import PartLag
 from services.data.reading.kinds import Compiled, Definition
 from services.data.rule_sets.domain import Match, Member, Overlap
 from services.data.schema import Column, ColumnType
+from services.data.warehouse.domain import Range
 
 # The columns of a rule set's reports: a row for each run and rule.
 REPORT = tuple(
@@ -98,6 +99,8 @@ class Extraction:
     last_landed: int = 0
     # Of the version that it wrote; of a rule set over those of all its rules.
     output_digest: str = ""
+    # The same as `data_set` where that is a branch of the rule's.
+    branch: str = ""
 
     @property
     def read_by(self) -> LineageNode:
@@ -159,6 +162,9 @@ class Cursor:
     parts: tuple[PartLag, ...] | None
     # Whether they count bytes, and not records.
     bytes: bool = False
+    # Of a landed source: the numbers of the last record that has landed, and of the last one that was read.
+    last_landed: int = 0
+    last_read: int = 0
 
 
 def succeeded(
@@ -189,6 +195,12 @@ def having_read(extraction: Extraction, landed: int, after: int | None, cursor: 
     if after is None or upto <= after:
         return replace(extraction, records_landed=landed)
     return replace(extraction, records_landed=landed, first_landed=after + 1, last_landed=upto)
+
+
+def left(wanted: Range | None, cursor: dict[str, Any]) -> tuple[str, ...]:
+    """What people should know of landed records that a run has not read."""
+    records = wanted.last - int(cursor.get("landed", 0)) if wanted and wanted.last else 0
+    return (f"{records} landed records are left for the next run",) if records else ()
 
 
 def digest_of(results: Sequence[Result]) -> str:

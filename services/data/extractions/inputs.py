@@ -32,8 +32,9 @@ class Input:
 class Inputs:
     """Opens what runs read."""
 
-    def __init__(self, store: ExtractionStore, sources: Sources, warehouse: Warehouse) -> None:
-        self._store, self._sources, self._warehouse = store, sources, warehouse
+    def __init__(self, store: ExtractionStore, sources: Sources, warehouse: Warehouse, most: int) -> None:
+        """`most`: landed records that one run reads behind its cursor."""
+        self._store, self._sources, self._warehouse, self._most = store, sources, warehouse, most
         self.discard = warehouse.discard
 
     async def land(
@@ -57,9 +58,13 @@ class Inputs:
             return Range(task.replay.after, task.replay.upto)
         if not task.landed:
             return None
-        cursor = await self._store.cursor(scope, extraction.rule, WAREHOUSE, extraction.rule_set) or {}
+        cursor = await self._cursor(scope, extraction, WAREHOUSE) or {}
         after = int(cursor.get("landed", 0))
-        return Range(after, max(after, (await self._warehouse.position(scope, extraction.source)).last))
+        last = max(after, (await self._warehouse.position(scope, extraction.source)).last)
+        return Range(after, min(last, after + self._most), last)
+
+    async def _cursor(self, scope: Scope, run: Extraction, place: str) -> dict[str, Any] | None:
+        return await self._store.cursor(scope, run.rule, place, run.rule_set, run.branch)
 
     @contextlib.asynccontextmanager
     async def opened(
@@ -71,7 +76,7 @@ class Inputs:
             async with self._warehouse.opened(scope, name, definition, wanted) as (records, place):
                 yield Input(records.to_json(), None, place)
             return
-        cursor = await self._store.cursor(scope, extraction.rule, place_of(task), extraction.rule_set)
+        cursor = await self._cursor(scope, extraction, place_of(task))
         async with self._sources.place(scope, definition, name, cursor) as place:
             yield Input(to_json(definition), cursor, place)
 

@@ -1,12 +1,11 @@
 """Runs that read what landed, again: of which records, and where their rows go."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services.data.datasets.service import UNMASK, DataSets
+from services.data.datasets.masking import UNMASK
+from services.data.datasets.service import DataSets
 from services.data.extractions.domain import Extraction, Origin, Replay, Task
 from services.data.extractions.store import ExtractionStore
 from services.data.reading import select
@@ -16,7 +15,7 @@ from services.data.rules.domain import Rule
 from services.data.rules.service import Rules
 from services.data.sources.domain import Source
 from services.data.sources.service import Sources
-from services.data.warehouse.domain import ALL, Wanted, check_wanted
+from services.data.warehouse.domain import ALL, Position, Wanted, check_wanted
 from services.data.warehouse.service import Warehouse
 from services.kit.auth import Principal, Scope
 from services.kit.errors import FailedPrecondition, Forbidden, InvalidValue, Violation
@@ -26,11 +25,15 @@ _NAME, _PREFIX = 63, "replayed_"  # characters of a data set's name
 
 @dataclass(frozen=True)
 class Asked:
-    """What a caller asks for beside the rule. `aside`: the rows go to a data set of their own."""
+    """What a caller asks for beside the rule.
+
+    `aside`: the rows go to a data set of their own; `branch`: to this branch of the rule's.
+    """
 
     origin: Origin = Origin.SOURCE
     wanted: Wanted = ALL
     aside: bool = False
+    branch: str = ""
 
 
 def data_set_beside(rule: str) -> str:
@@ -45,6 +48,9 @@ def data_set_beside(rule: str) -> str:
 def check_asked(asked: Asked) -> None:
     """Raises invalid_value for what only a run from the warehouse has."""
     check_wanted(asked.wanted)
+    if asked.aside and asked.branch:
+        rule = "must not be given together with aside"
+        raise InvalidValue(f"branch {rule}", [Violation("/branch", rule)])
     if asked.origin is Origin.WAREHOUSE:
         return
     for name, said in (("landed", asked.wanted != ALL), ("aside", asked.aside)):
@@ -67,10 +73,9 @@ class Replays:
         known = asked.origin is Origin.WAREHOUSE
         return (self._sources.known if known else self._sources.existing)(connection, scope, name)
 
-    async def read_to(self, scope: Scope, source: str, place: str) -> tuple[dict[str, Any], datetime | None]:
-        """How far a landed source was read, and since when: the same for all its rules."""
-        position = await self._warehouse.position(scope, source)
-        return position.cursor_in(place), position.time
+    async def read_to(self, scope: Scope, source: str) -> Position:
+        """How far a landed source was read, and has landed: the same for all its rules."""
+        return await self._warehouse.position(scope, source)
 
     def pinned(
         self, connection: Connection, scope: Scope, source: Source, asked: Asked, made: Extraction, task: Task

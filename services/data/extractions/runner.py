@@ -85,7 +85,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         self._settle(extraction.operation)
         files = await self._keeping.noted(scope, news[-1].notes, written)
         counts = counts_of(news[-1])
-        counts = replace(counts, notes=(*notes, *counts.notes))
+        counts = replace(counts, notes=(*notes, *counts.notes, *domain.left(wanted, counts.cursor)))
         run = domain.having_read(extraction, landed, wanted.after if wanted else None, counts.cursor)
         if not counts.records:
             after = domain.succeeded(run, counts, 0, self._now(), set_run.shares(task, news, ()))

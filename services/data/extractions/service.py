@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
 from services.data.extractions.domain import Cursor, Extraction, Origin, Task
+from services.data.extractions.inputs import WAREHOUSE
 from services.data.extractions.replays import Asked, Replays, check_asked, check_runs_here
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
@@ -23,6 +24,7 @@ from services.data.rules.service import Rules
 from services.data.sources.service import Sources
 from services.kit.auth import Principal, Scope
 from services.kit.db import Once
+from services.kit.errors import InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.timestamps import uuid7
 
@@ -69,10 +71,11 @@ class Extractions:
             source = self._replays.source(connection, scope, view.rule.source, asked)
             check_fit(view.version.definition, source.definition, source.source)
             check_runs_here(source, view.version.compiled)
-            version, data_set = view.version, view.rule.data_set
+            version, data_set = view.version, asked.branch or view.rule.data_set
             if asked.aside:
                 data_set = self._replays.beside(connection, scope, view.rule)
             made = Extraction(uuid7(), rule, version.version, source.source, data_set, operation, self._now())
+            made = replace(made, branch=asked.branch)
             task = Task(source.definition, version.compiled)
             return self._replays.pinned(connection, scope, source, asked, made, task)
 
@@ -107,12 +110,15 @@ class Extractions:
     async def _check_target(self, principal: Principal, scope: Scope, rule: str, asked: Asked) -> None:
         """Rows that are added must fit the data set before any record is read; others replace what is there."""
         found = (await self._rules.get(scope, rule, 0)).rule
+        if asked.branch and (await self._data_sets.get(scope, asked.branch)).branch_of != found.data_set:
+            rule_ = f"must be a branch of {found.data_set}"
+            raise InvalidValue(f"branch {rule_}", [Violation("/branch", rule_)])
         if asked.origin is Origin.WAREHOUSE:
             if asked.aside:
                 await self._replays.check_seen(principal, found.data_set)
             return
         compiled = (await self._rules.get(scope, rule, active(found))).version.compiled
-        await self._data_sets.check_columns(scope, found.data_set, compiled.schema)
+        await self._data_sets.check_columns(scope, asked.branch or found.data_set, compiled.schema)
 
     async def get(self, scope: Scope, extraction: str) -> Extraction:
         """Raises not_found."""
@@ -129,8 +135,11 @@ class Extractions:
     async def _cursor(self, scope: Scope, name: str, rule: str, rule_set: str) -> Cursor:
         source = await self._sources.get(scope, name)
         place = connector(source.definition).identity
+        landed = read = 0
         if source.landed:
-            cursor, time = await self._replays.read_to(scope, name, place)
+            position = await self._replays.read_to(scope, name)
+            cursor, time, landed = position.cursor_in(place), position.time, position.last
+            read = int((await self._store.cursor(scope, rule, WAREHOUSE, rule_set) or {}).get("landed", 0))
         else:
             cursor, time = await self._store.moved(scope, rule, place, rule_set) or ({}, None)
         parts = await self._sources.lag(scope, source, cursor)
@@ -139,7 +148,7 @@ class Extractions:
         shown = {**cursor, "files": len(cursor.get("files", ()))} if files and cursor else cursor
         if isinstance(source.definition, CrawlSource) and cursor:
             shown = crawled(cursor)
-        return Cursor(name, shown, time, None if parts is None else tuple(parts), files)
+        return Cursor(name, shown, time, None if parts is None else tuple(parts), files, landed, read)
 
     async def list(self, scope: Scope, rule: str, rule_set: str, page_size: int, page_token: str) -> Page[Extraction]:
         """Newest first."""

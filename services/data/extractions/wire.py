@@ -54,6 +54,8 @@ def cursor_to_wire(cursor: Cursor) -> pb.Cursor:
         lag=sum(part.lag for part in parts),
         parts=[pb.PartLag(part=one.part, position=one.position, end=one.end, lag=one.lag) for one in parts[:_PARTS]],
         parts_behind=sum(part.lag > 0 for part in parts),
+        last_landed=cursor.last_landed,
+        last_read=cursor.last_read,
     )
 
 
@@ -67,5 +69,5 @@ def asked_from_wire(request: pb.RunExtractionRequest | pb.RunRuleSetRequest) -> 
     first = from_wire(said.first_time) if said.HasField("first_time") else None
     last = from_wire(said.last_time) if said.HasField("last_time") else None
     wanted = Wanted(said.first_version, said.last_version, first, last)
-    aside = isinstance(request, pb.RunExtractionRequest) and request.aside
-    return Asked(Origin.WAREHOUSE if warehouse else Origin.SOURCE, wanted, aside)
+    of_rule = (request.aside, request.branch) if isinstance(request, pb.RunExtractionRequest) else (False, "")
+    return Asked(Origin.WAREHOUSE if warehouse else Origin.SOURCE, wanted, *of_rule)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from services.data.datasets.masking import NOTHING, hidden_of
-from services.data.datasets.service import UNMASK, DataSets
+from services.data.datasets.masking import NOTHING, UNMASK, hidden_of
+from services.data.datasets.service import DataSets
 from services.data.feature_views import domain, watching
 from services.data.feature_views.covering import Cover, Covers
 from services.data.feature_views.domain import MOST_BYTES, Entry, Found, ViewVersion

@@ -124,7 +124,7 @@ class RewriteRunner(LeasedWork[Rewrite]):
         location = await self._data_sets.locate(scope, found.data_set, found.version)
         folder = self._data_sets.folder(scope, found.data_set, rewrite.operation)
         async with self._data_sets.local(scope, location) as here:
-            paths = [Path(here.uri) / file.path for file in files]
+            paths = [Path(here.uri) / file.path for file in here.files[len(here.files) - len(files) :]]
             request = request_of(layout, paths, found.columns, folder, f"d{number}")
             result = await self._metering.run(scope, rewrite.operation, WORK, request, self._limits, tell)
         return parquet.from_json(result["files"])

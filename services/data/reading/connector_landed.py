@@ -1,5 +1,6 @@
 """Records that landed, read again instead of their source: the same records in the same order give the same rows."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
@@ -102,8 +103,12 @@ class LandedConnector:
         return None
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
-        """All records of the range; the cursor is that of who asks, and says nothing more."""
+        """The records of the range; the cursor is that of who asks, and says nothing more.
+
+        Where a part is enough, it ends when half of the seconds are over: what was read is written in the other half.
+        """
         after, upto, ready = self._landed.after, self._landed.upto, dict[tuple[str, ...], Extractor]()
+        until = time.monotonic() + seconds / 2 if self._landed.partly else math.inf
         for page in self._pages(place):
             for part in self._parts(page):
                 if part.broken:
@@ -114,6 +119,8 @@ class LandedConnector:
                     ready[names] = self.ready(compiled, fields)
                 sink.take(ready[names], records, origins, fields)
             sink.tell((page[-1].number - after) / max(upto - after, 1))
+            if time.monotonic() > until:
+                return End({"landed": page[-1].number})
         return End({"landed": upto})
 
     def _made(self, compiled: Compiled, part: _Part) -> tuple[Sequence[Any], Sequence[str], Sequence[str]]:

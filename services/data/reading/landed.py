@@ -46,10 +46,12 @@ class LandedRecords:
     upto: int
     # Of a table: names and declared types of its columns.
     shape: tuple[tuple[str, str], ...] = ()
+    # Whether a reader whose time is up may end before the last of them.
+    partly: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For a child process."""
-        said = {"files": self.files, "after": self.after, "upto": self.upto, "shape": self.shape}
+        said = {name: getattr(self, name) for name in ("files", "after", "upto", "shape", "partly")}
         return {"kind": "landed", "source": to_json(self.source), **said}
 
     @classmethod
@@ -57,7 +59,7 @@ class LandedRecords:
         """What `to_json` wrote."""
         shape = tuple((name, kind) for name, kind in stored["shape"])
         source = source_from_json(stored["source"])
-        return cls(source, tuple(stored["files"]), stored["after"], stored["upto"], shape)
+        return cls(source, tuple(stored["files"]), stored["after"], stored["upto"], shape, stored["partly"])
 
 
 def data_set_of(source: str) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 
+# Of a table: names and declared types of its columns.
+Shape = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
 class Landing:
@@ -18,8 +21,7 @@ class Landing:
     first: int
     last: int
     time: datetime
-    # Of a table: names and declared types of its columns.
-    shape: tuple[tuple[str, str], ...] = ()
+    shape: Shape = ()
 
     @property
     def records(self) -> int:
@@ -58,10 +60,15 @@ ALL = Wanted()
 
 @dataclass(frozen=True)
 class Range:
-    """The records above `after`, up to `upto`."""
+    """The records above `after`, up to `upto`.
+
+    `last`: the last one that there is, where a run may end before it, and even before `upto` when its time is up; the
+    next one goes on. 0: all of them are wanted.
+    """
 
     after: int
     upto: int
+    last: int = 0
 
 
 def check_wanted(wanted: Wanted) -> None:
@@ -76,7 +83,7 @@ def check_wanted(wanted: Wanted) -> None:
 
 
 def chosen(landings: Sequence[Landing], wanted: Wanted, source: str) -> Range:
-    """The records of the landings that are wanted. Raises failed_precondition when there are none."""
+    """The records of the landings that are wanted, in their order. Raises failed_precondition when there are none."""
     found = [landing for landing in landings if _is_wanted(landing, wanted)]
     if not found:
         text = "in these versions and times" if landings else "yet"

@@ -155,21 +155,20 @@ class Warehouse:
 
     def wanted(self, connection: Connection, scope: Scope, source: str, wanted: Wanted) -> Range:
         """The records of some landings, in the caller's transaction. Raises failed_precondition when there are none."""
-        return chosen(self._store.all(connection, scope, source), wanted, source)
+        return chosen(self._store.ends(connection, scope, source, wanted), wanted, source)
 
     @contextlib.asynccontextmanager
     async def opened(
         self, scope: Scope, source: str, definition: Definition, wanted: Range
     ) -> AsyncIterator[tuple[LandedRecords, Place]]:
         """Records that landed and where they lie while the context lasts. Raises not_found for a deleted data set."""
-        landings = await self._store.between(scope, source, wanted.after, wanted.upto)
+        runs, shape = await self._store.between(scope, source, wanted.after, wanted.upto)
         location = await self._data_sets.locate(scope, data_set_of(source))
-        runs = {landing.run for landing in landings}
         files = tuple(file for file in location.files if file.path.partition("/")[0] in runs)
-        shape = landings[-1].shape if landings else ()
         async with self._data_sets.local(scope, replace(location, files=files)) as here:
             paths = tuple(file.path for file in files)
-            yield LandedRecords(definition, paths, wanted.after, wanted.upto, shape), Place(Path(here.uri), ())
+            records = LandedRecords(definition, paths, wanted.after, wanted.upto, shape, bool(wanted.last))
+            yield records, Place(Path(here.uri), ())
 
 
 async def _to_its_end(commit: Awaitable[DataSetVersion]) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Index, Integer, 
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
-from services.data.warehouse.domain import Landing, Position
+from services.data.warehouse.domain import Landing, Position, Shape, Wanted
 from services.kit.auth import Scope
 from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import Code, Failure
@@ -73,19 +73,36 @@ class WarehouseStore:
         row = await self._db.read(lambda connection: connection.execute(query.where(_landing.c.run == run)).first())
         return _read(row) if row else None
 
-    async def between(self, scope: Scope, source: str, after: int, upto: int) -> tuple[Landing, ...]:
-        """The landings with records above a number, up to another."""
-        here = (_landing.c.last > after) & (_landing.c.first <= upto)
-        return await self._db.read(lambda connection: _listed(connection, scope, source, here))
+    async def between(self, scope: Scope, source: str, after: int, upto: int) -> tuple[frozenset[str], Shape]:
+        """The runs that landed records above a number, up to another, and how the columns of the last one were."""
+        here = _landings(scope, source) & (_landing.c.last > after) & (_landing.c.first <= upto)
 
-    def all(self, connection: Connection, scope: Scope, source: str) -> tuple[Landing, ...]:
-        """All landings of a source in their order, in the caller's transaction."""
-        return _listed(connection, scope, source, _landing.c.version > 0)
+        def work(connection: Connection) -> tuple[frozenset[str], Shape]:
+            runs = frozenset(connection.execute(select(_landing.c.run).where(here)).scalars())
+            last = connection.execute(select(_landing).where(here).order_by(_landing.c.first.desc()).limit(1)).first()
+            return runs, _read(last).shape if last else ()
+
+        return await self._db.read(work)
+
+    def ends(self, connection: Connection, scope: Scope, source: str, wanted: Wanted) -> tuple[Landing, ...]:
+        """The first and the last of the landings that are wanted, in the caller's transaction; if none is, the first of
+        all."""
+        every = _landings(scope, source)
+        here = every & (_landing.c.version >= wanted.first_version)
+        if wanted.last_version:
+            here &= _landing.c.version <= wanted.last_version
+        if wanted.first_time:
+            here &= _landing.c.time >= wanted.first_time
+        if wanted.last_time:
+            here &= _landing.c.time <= wanted.last_time
+        orders = ((here, _landing.c.first), (here, _landing.c.first.desc()), (every, _landing.c.first))
+        queries = (select(_landing).where(which).order_by(order).limit(1) for which, order in orders)
+        first, last, other = (connection.execute(query).first() for query in queries)
+        return tuple(_read(row) for row in ((first, last) if first and last else (other,)) if row)
 
 
-def _listed(connection: Connection, scope: Scope, source: str, here: ColumnElement[bool]) -> tuple[Landing, ...]:
-    query = select(_landing).where(within(_landing, scope) & (_landing.c.source == source) & here)
-    return tuple(map(_read, connection.execute(query.order_by(_landing.c.first))))
+def _landings(scope: Scope, source: str) -> ColumnElement[bool]:
+    return within(_landing, scope) & (_landing.c.source == source)
 
 
 def _found(connection: Connection, scope: Scope, source: str, lock: bool = False) -> Position | None:

@@ -20,7 +20,9 @@ _VERBS = {
             *("materialise", "join", "cluster"),
         }
     ),
-    "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit", "tag", "restore"}),
+    "developer": frozenset(
+        {"create", "update", "delete", "upload", "fit", "submit", "tag", "restore", "branch", "merge"}
+    ),
 }
 # Predictions have no method of the contract on the outside.
 _MORE = ("models.infer",)

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import case, func, insert, select
 from sqlalchemy.engine import Connection
 
 from services.data.database import schema
@@ -21,6 +21,7 @@ from services.data.datasets.domain import (
 )
 from services.data.datasets.layouts import Layout
 from services.data.datasets.store import lineage, stored, tags
+from services.data.datasets.store.branches import check_room, inheriting
 from services.data.datasets.store.definitions import data_set, file, version
 from services.kit.auth import Scope
 from services.kit.bus import Event
@@ -69,6 +70,16 @@ class Store:
         found = stored.find(connection, scope, name)
         return found is not None and (deleted or found.delete_time is None)
 
+    async def parent(self, scope: Scope, name: str) -> str:
+        """What a data set is a branch of; empty if of nothing, also if it is not there."""
+        found = await self.those(scope, (name,))
+        return found[0].branch_of if found else ""
+
+    def check_newest(self, connection: Connection, scope: Scope, name: str, number: int) -> None:
+        """Raises conflict when a version is not the newest any more, in the caller's transaction."""
+        if stored.get(connection, scope, name).latest_version != number:
+            raise Failure(Code.CONFLICT, f"{name} got another version in the meantime")
+
     async def get(self, scope: Scope, name: str) -> DataSet:
         """Raises not_found, also for a deleted one."""
         return await self._db.read(lambda connection: stored.get(connection, scope, name))
@@ -78,7 +89,8 @@ class Store:
         query = select(data_set).where(within(data_set, scope))
         if not show_deleted:
             query = query.where(data_set.c.delete_time.is_(None))
-        return await listed(self._db, query, data_set.c.data_set, stored.data_set_of, page_size, page_token)
+        page = await listed(self._db, query, data_set.c.data_set, stored.data_set_of, page_size, page_token)
+        return await inheriting(self._db, scope, page)
 
     async def change(
         self,
@@ -90,7 +102,10 @@ class Store:
         """Loads, also a deleted one, decides and saves in one transaction, and what `then` does. Raises not_found."""
 
         def work(connection: Connection) -> DataSet:
-            after = decide(stored.get(connection, scope, name, deleted=True))
+            before = stored.get(connection, scope, name, deleted=True)
+            after = decide(before)
+            if before.delete_time and not after.delete_time:
+                check_room(connection, scope, after.branch_of)
             stored.save(connection, scope, after)
             if then:
                 then(connection, scope, name)
@@ -98,14 +113,9 @@ class Store:
 
         return await self._db.run(work)
 
-    async def masked(self, scope: Scope, names: Iterable[str]) -> set[str]:
-        """The masked columns of some data sets, deleted ones among them."""
-
-        def work(connection: Connection) -> set[str]:
-            found = (stored.find(connection, scope, name) for name in names)
-            return {column for one in found if one for column in one.masked_columns}
-
-        return await self._db.read(work)
+    async def those(self, scope: Scope, names: Iterable[str]) -> Sequence[DataSet]:
+        """Those of some data sets that are there, deleted ones among them."""
+        return await self._db.read(lambda c: [one for name in names if (one := stored.find(c, scope, name))])
 
     def mask_as(
         self, connection: Connection, scope: Scope, source: str, name: str, origins: Mapping[str, Sequence[str]]
@@ -151,8 +161,9 @@ class Store:
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the files of each project of all tenants, those of deleted data sets as well."""
-        # Versions that were restored name files of others again.
-        each = select(file.c.tenant, file.c.project, file.c.data_set, file.c.path, file.c.bytes).distinct().subquery()
+        # Versions that were restored name files of others again, and so do branches.
+        home = case((file.c.home == "", file.c.data_set), else_=file.c.home).label("home")
+        each = select(file.c.tenant, file.c.project, home, file.c.path, file.c.bytes).distinct().subquery()
         query = select(each.c.tenant, each.c.project, func.sum(each.c.bytes)).group_by(each.c.tenant, each.c.project)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return {Scope(tenant, project): int(size) for tenant, project, size in rows}

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from services.data.datasets.domain import DataSet
 from services.data.datasets.store import stored
+from services.data.datasets.store.branches import inheriting
 from services.data.datasets.store.definitions import data_set, tag, version
 from services.data.datasets.wanted import searched
 from services.kit.auth import Scope
@@ -32,7 +33,8 @@ class CatalogueStore:
             await self._db.run(partial(_fill, scope=scope, names=names))
         each = (data_set.c.searched.contains(word, autoescape=True) for word in words)
         found = select(data_set).where(_there(scope), *each)
-        return await listed(self._db, found, data_set.c.data_set, stored.data_set_of, page_size, page_token)
+        page = await listed(self._db, found, data_set.c.data_set, stored.data_set_of, page_size, page_token)
+        return await inheriting(self._db, scope, page)
 
 
 def _there(scope: Scope) -> ColumnElement[bool]:

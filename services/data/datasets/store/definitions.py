@@ -20,8 +20,11 @@ data_set = scoped(
     Column("masked_columns", JSON, nullable=False, server_default="[]"),
     Column("layout", JSON(none_as_null=True)),
     Column("landed_from", String(63), nullable=False, server_default=""),
+    Column("branch_of", String(63), nullable=False, server_default=""),
+    Column("branch_version", Integer, nullable=False, server_default="0"),
     # What searches look into; NULL when something of it has changed since.
     Column("searched", Text),
+    Index("data_set_branch_of", "tenant", "project", "branch_of"),
 )
 version = scoped(
     "data_set_version",
@@ -57,6 +60,8 @@ file = scoped(
     Column("bytes", BigInteger, nullable=False),
     Column("digest", String(71), nullable=False),
     Column("partition", Integer),
+    # The data set in whose table it was written, unless that is this one.
+    Column("home", String(63), nullable=False, server_default=""),
 )
 tag = scoped(
     "data_set_tag",

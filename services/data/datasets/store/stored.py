@@ -29,7 +29,27 @@ def find(connection: Connection, scope: Scope, name: str) -> DataSet | None:
     """Also a deleted one."""
     here = within(data_set, scope) & (data_set.c.data_set == name)
     row = connection.execute(select(data_set).where(here)).first()
-    return data_set_of(row) if row else None
+    return inheriting(connection, scope, data_set_of(row)) if row else None
+
+
+def inheriting(connection: Connection, scope: Scope, found: DataSet) -> DataSet:
+    """A branch with what is masked and refused where it comes from; another data set as it is."""
+    if not found.branch_of:
+        return found
+    masks, refused = _inherited(connection, scope, found.branch_of)
+    known = {name.lower() for name in found.masked_columns}
+    return replace(
+        found,
+        masked_columns=(*found.masked_columns, *(name for name in masks if name.lower() not in known)),
+        refused_changes=tuple(dict.fromkeys((*found.refused_changes, *refused))),
+    )
+
+
+def _inherited(connection: Connection, scope: Scope, parent: str) -> tuple[tuple[str, ...], tuple[SchemaChange, ...]]:
+    here = within(data_set, scope) & (data_set.c.data_set == parent)
+    columns = select(data_set.c.masked_columns, data_set.c.refused_changes)
+    row = connection.execute(columns.where(here)).one()
+    return tuple(row.masked_columns), tuple(map(SchemaChange, row.refused_changes))
 
 
 def get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> DataSet:
@@ -57,7 +77,15 @@ def of_writer(found: DataSet, landed_from: str) -> DataSet:
 
 
 def save(connection: Connection, scope: Scope, after: DataSet) -> None:
-    """Stores a data set that is there."""
+    """Stores a data set that is there; of a branch, what is its own."""
+    if after.branch_of:
+        masks, refused = _inherited(connection, scope, after.branch_of)
+        known = {name.lower() for name in masks}
+        after = replace(
+            after,
+            masked_columns=tuple(name for name in after.masked_columns if name.lower() not in known),
+            refused_changes=tuple(change for change in after.refused_changes if change not in refused),
+        )
     here = within(data_set, scope) & (data_set.c.data_set == after.data_set)
     connection.execute(update(data_set).where(here).values(**asdict(after), searched=None))
 
@@ -138,8 +166,8 @@ def files_of(
     first = found.version if quarantine else found.first_version
     here = within(file, scope) & (file.c.data_set == found.data_set) & (file.c.quarantine == quarantine)
     here &= file.c.version.between(first, found.version)
-    query = select(file.c.path, file.c.rows, file.c.bytes, file.c.digest, file.c.partition).where(here)
-    query = query.order_by(file.c.version, file.c.position)
+    query = select(file.c.path, file.c.rows, file.c.bytes, file.c.digest, file.c.partition, file.c.home)
+    query = query.where(here).order_by(file.c.version, file.c.position)
     return tuple(WrittenFile(*row) for row in connection.execute(query))
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, delete, insert, select, text, update
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, insert, select, text, update
 from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
 from services.data.extractions.domain import Extraction, Origin, Replay, Shares, State, Task
+from services.data.extractions.store import cursors
 from services.data.metering import service as metering
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
@@ -53,6 +54,8 @@ _extraction = scoped(
     Column("first_landed", BigInteger, nullable=False, server_default="0"),
     Column("last_landed", BigInteger, nullable=False, server_default="0"),
     Column("output_digest", String(71), nullable=False, server_default=""),
+    # The same as `data_set` where that is a branch of the rule's.
+    Column("branch", String(63), nullable=False, server_default=""),
     Index("extraction_state", "state"),
     Index(
         "extraction_running",
@@ -64,22 +67,6 @@ _extraction = scoped(
         sqlite_where=_RUNNING,
         postgresql_where=_RUNNING,
     ),
-)
-_cursor = scoped(
-    "extraction_cursor",
-    schema.metadata,
-    Column("rule", String(63), primary_key=True),
-    Column("place", String(71), nullable=False),
-    Column("cursor", JSON, nullable=False),
-    Column("update_time", UtcDateTime, nullable=False),
-)
-_set_cursor = scoped(
-    "rule_set_cursor",
-    schema.metadata,
-    Column("rule_set", String(63), primary_key=True),
-    Column("place", String(71), nullable=False),
-    Column("cursor", JSON, nullable=False),
-    Column("update_time", UtcDateTime, nullable=False),
 )
 _APART = ("tenant", "project", "task", "state", "shares", "origin")
 _FIELDS = [c.name for c in _extraction.columns if c.name not in _APART]
@@ -144,9 +131,9 @@ class ExtractionStore:
 
     def ran(self, connection: Connection, scope: Scope, rule: str) -> bool:
         """Whether a rule is extracted by itself now, or has been, in the caller's transaction."""
-        here = within(_cursor, scope) & (_cursor.c.rule == rule)
+        here = within(cursors.cursor, scope) & (cursors.cursor.c.rule == rule)
         runs = within(_extraction, scope) & (_extraction.c.rule == rule) & (_extraction.c.state == State.RUNNING)
-        asked = (select(_cursor.c.rule).where(here), select(_extraction.c.rule).where(runs))
+        asked = (select(cursors.cursor.c.rule).where(here), select(_extraction.c.rule).where(runs))
         return any(connection.execute(query.limit(1)).first() for query in asked)
 
     def read_from(self, connection: Connection, scope: Scope, source: str) -> bool:
@@ -198,20 +185,35 @@ class ExtractionStore:
         rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
 
-    async def cursor(self, scope: Scope, rule: str, place: str, rule_set: str = "") -> dict[str, Any] | None:
-        """Where the last run of a rule, or of a rule set, ended; None for the first, and when the source was another
-        place then."""
-        found = await self.moved(scope, rule, place, rule_set)
+    async def cursor(
+        self, scope: Scope, rule: str, place: str, rule_set: str = "", branch: str = ""
+    ) -> dict[str, Any] | None:
+        """Where the last run of a rule ended, on a branch of its data set if one is said, or of a rule set; None for
+        the first, and when the source was another place then."""
+        found = await self._db.read(lambda connection: cursors.found(connection, scope, rule, rule_set, branch, place))
         return found[0] if found else None
 
     async def moved(
         self, scope: Scope, rule: str, place: str, rule_set: str = ""
     ) -> tuple[dict[str, Any], datetime] | None:
         """The same, and when that run ended."""
-        table, one = _cursor_of(scope, rule, rule_set)
-        query = select(table).where(one & (table.c.place == place))
-        row = await self._db.read(lambda connection: connection.execute(query).first())
-        return (dict(row.cursor), row.update_time) if row else None
+        return await self._db.read(lambda connection: cursors.found(connection, scope, rule, rule_set, "", place))
+
+    def branched(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:
+        """On a branch that is made, rules go on where they would have on its data set."""
+        wrote = within(_extraction, scope) & (_extraction.c.data_set == data_set) & (_extraction.c.rule != "")
+        rules = connection.execute(select(_extraction.c.rule).where(wrote).distinct()).scalars()
+        cursors.branched(connection, scope, branch, list(rules))
+
+    def merged(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:
+        """Rules that were run on a branch go on behind what they read for it. Raises in_progress while one runs."""
+        rules = cursors.moved(connection, scope, branch)
+        runs = within(_extraction, scope) & _extraction.c.rule.in_(rules) & (_extraction.c.state == State.RUNNING)
+        if row := connection.execute(select(_extraction).where(runs).limit(1)).first():
+            text = f"the extraction {row.extraction} of {row.rule}, whose rows are to be merged, is running"
+            raise Failure(Code.IN_PROGRESS, text, retry_after=1)
+        cursors.bring(connection, scope, branch)
+        self.branched(connection, scope, data_set, branch)
 
     async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         """Ends a run that failed or was cancelled; its cursor stays where it was. One that has ended stays as it is."""
@@ -237,11 +239,7 @@ class ExtractionStore:
         """
         self.check_running(connection, scope, after)
         if place:
-            table, one = _cursor_of(scope, after.rule, after.rule_set)
-            connection.execute(delete(table).where(one))
-            key = {"rule_set": after.rule_set} if after.rule_set else {"rule": after.rule}
-            values = {**key, "place": place, "cursor": cursor, "update_time": after.end_time}
-            connection.execute(insert(table).values(**scope._asdict(), **values))
+            cursors.store(connection, scope, after, place, cursor)
         schema.operations.set(connection, scope, after.operation, stage="done", message=message[:1000])
         self._end(connection, scope, after, None)
 
@@ -260,8 +258,8 @@ class ExtractionStore:
     def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
         schema.outbox.add(connection, [self._tell(scope, after)])
-        # What is read again says nothing of what the source does now.
-        news = after.state is State.SUCCEEDED and after.origin is Origin.SOURCE
+        # What is read again says nothing of what the source does now, and what is tried is read again.
+        news = after.state is State.SUCCEEDED and after.origin is Origin.SOURCE and not after.branch
         for follow in self.on_success if news else ():
             follow(connection, scope, after)
         done = self._respond(after) if after.state is State.SUCCEEDED else None
@@ -271,13 +269,6 @@ class ExtractionStore:
 
 def _here(scope: Scope, name: str) -> Any:
     return within(_extraction, scope) & (_extraction.c.extraction == name)
-
-
-def _cursor_of(scope: Scope, rule: str, rule_set: str) -> tuple[Table, Any]:
-    """Where a cursor is kept: the table, and the condition."""
-    if rule_set:
-        return _set_cursor, within(_set_cursor, scope) & (_set_cursor.c.rule_set == rule_set)
-    return _cursor, within(_cursor, scope) & (_cursor.c.rule == rule)
 
 
 def _values(extraction: Extraction) -> dict[str, Any]:
