@@ -8,12 +8,13 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from services.data.reading import texts
+from services.data.reading import plain, texts
 from services.data.reading.formats import Dialect, Encoding
 from services.data.reading.kinds import FileFormat, FilesSource
 from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line
+_MANY = 64  # records that are worth a look whether they are plain
 _DEEPEST = 200  # levels of a JSON record
 _KEPT = 8192  # characters of a refused record that are kept
 
@@ -44,6 +45,7 @@ class Reader:
     """Records of one file. `offset` and `number` say what has been handed out: bytes, and records with the header."""
 
     fields: Sequence[str] = ()
+    _many = False  # whether its lines can be taken many at once
 
     def __init__(
         self,
@@ -64,9 +66,32 @@ class Reader:
         """The next records, at most so many and about so many bytes; an empty batch at the end."""
         batch, begin = Batch(), self.offset
         # However many blank lines there are, an empty batch means the end.
-        while batch.size < records and (not batch.size or self.offset - begin < size) and self._next(batch):
-            pass
+        while batch.size < records and (not batch.size or self.offset - begin < size):
+            if not self._block(batch, records - batch.size, size - self.offset + begin) and not self._next(batch):
+                break
         return batch
+
+    def _block(self, batch: Batch, most: int, room: int) -> bool:
+        """Takes many records at once, where their lines are plain."""
+        if not self._many or most < _MANY or self._exhausted or not (raws := self._lines.block(most, room, LONGEST)):
+            return False
+        whole = b"".join(raws)
+        try:
+            found = self._plain(self._lines.text(whole)) if whole.count(b"\n") == len(raws) else None
+        except UnicodeDecodeError:
+            found = None
+        if found is None:
+            self._lines.give_back(raws)
+            return False
+        batch.records += found
+        batch.numbers += range(self.number + 1, self.number + len(found) + 1)
+        self.offset += len(whole)
+        self.number += len(found)
+        return True
+
+    def _plain(self, text: str) -> Sequence[Any] | None:
+        """The records of whole lines; None where each has to be looked at."""
+        return None
 
     def _next(self, batch: Batch) -> bool:
         raw, length = self._line()
@@ -97,7 +122,8 @@ class Reader:
             return b"", 0
         raw = self._lines.readline(LONGEST)
         length, whole = len(raw), raw.endswith(self._lines.end)
-        while not whole and (piece := self._lines.readline(LONGEST)):
+        # A shorter one without its end is the last, whatever was added since it was read.
+        while length >= LONGEST and not whole and (piece := self._lines.readline(LONGEST)):
             length += len(piece)
             whole = piece.endswith(self._lines.end)
         if not whole and not (length and self._complete()):
@@ -108,6 +134,11 @@ class Reader:
 
 class TextReader(Reader):
     """Each line is a record."""
+
+    _many = True
+
+    def _plain(self, text: str) -> Sequence[Any] | None:
+        return plain.lines_of(text)
 
 
 class JsonReader(Reader):
@@ -144,6 +175,8 @@ def is_deep(text: str, document: Any) -> bool:
 class CsvReader(Reader):
     """Each record has as many fields as the header, the first record of the file; without one, as the first record."""
 
+    _many = True
+
     def __init__(
         self,
         file: BinaryIO,
@@ -179,6 +212,9 @@ class CsvReader(Reader):
         if not self._dialect.headless and len(set(header)) < len(header):
             raise FailedPrecondition("the header of the file names a column twice")
         return header
+
+    def _plain(self, text: str) -> Sequence[Any] | None:
+        return plain.rows_of(text, self._dialect, len(self.fields))
 
     def _rows(self) -> Iterator[list[str]]:
         said = self._dialect

@@ -178,3 +178,52 @@ def test_records_are_shown_as_json_and_lines_as_they_are() -> None:
     assert lines.text_of(["1", "é"], ["a", "b"]) == '{"a": "1", "b": "é"}'
     assert lines.text_of((1, b"\x00\xff"), ["a", "b"]) == '{"a": 1, "b": "00ff"}'
     assert len(lines.text_of("x" * 10_000, ())) == 8192
+
+
+PIECES = st.sampled_from(
+    [b"1,2\n"] * 30 + [b"a,b\r\n", b"\n", b'"x\ny",2\n', b"1,2,3\n", b"\xff,2\n", b"1,\r2\n", b"\0,1\n", b"3"]
+)
+
+
+@given(st.lists(PIECES, min_size=60, max_size=400), st.sampled_from([CsvReader, TextReader]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_many_lines_at_once_are_what_they_are_one_by_one(pieces: list[bytes], kind: Any, complete: bool) -> None:
+    data = b"a,b\n" + b"".join(pieces)
+    one, many = (kind(io.BytesIO(data), complete=complete) for _ in range(2))
+    # Fewer than 64 are read line by line.
+    assert everything(many, 1000) == everything(one, 7)
+    assert (many.offset, many.number) == (one.offset, one.number)
+
+
+@pytest.mark.parametrize("kind", [CsvReader, TextReader])
+def test_many_lines_have_the_numbers_and_offsets_of_each(kind: Any) -> None:
+    data = b"a,b\n" + "".join(f"{n},ü{n}\n" for n in range(50_000)).encode()
+    reader, numbers, records = kind(io.BytesIO(data)), list[int](), list[Any]()
+    while (batch := reader.read(1000)).size:
+        assert len(batch.records) <= 1000
+        numbers, records = numbers + batch.numbers, records + batch.records
+        again = kind(io.BytesIO(data), reader.offset, reader.number).read(100)
+        assert again.numbers[:1] == ([numbers[-1] + 1] if numbers[-1] < 50_001 else [])
+        if len(numbers) > 10_000:
+            break
+
+    assert records[-1] in (f"{len(records) - 2},ü{len(records) - 2}", [f"{len(records) - 1}", f"ü{len(records) - 1}"])
+
+
+class Growing(io.BytesIO):
+    """A file to which somebody adds the end of its last line right behind a look at it."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(size)
+        if line == b"be":
+            at = self.tell()
+            self.write(b"gun\n")
+            self.seek(at)
+        return line
+
+
+def test_a_last_line_that_grows_between_two_looks_waits_whole() -> None:
+    reader = TextReader(Growing(b"x\n" * 100 + b"be"))
+
+    assert everything(reader, 1000) == (["x"] * 100, [])
+    assert reader.offset == 200
