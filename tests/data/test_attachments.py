@@ -8,9 +8,10 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from aimass.v1 import attachments_pb2 as pb
-from aimass.v1 import datasets_pb2, rules_pb2
+from aimass.v1 import datasets_pb2, extractions_pb2, operations_pb2, rules_pb2
 from aimass.v1.attachments_pb2_grpc import AttachmentsStub
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
+from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from services.kit.errors import Code
 from tests.data.extracting import Tenant
@@ -182,6 +183,55 @@ async def test_a_later_run_tries_again_and_files_of_before_stay(
     assert [row["photo_digest"] for row in rows] == [digest(b"one"), None, digest(b"two"), digest(b"there now")]
     assert {one.digest for one in await attachments(running)} == {digest(b"two"), digest(b"there now")}
     assert await content(stub(running), "photos", digest(b"one")) == b"one"
+
+
+async def again(tenant: Tenant, rule: str) -> Any:
+    """Runs a rule over what landed."""
+    request = extractions_pb2.RunExtractionRequest(rule=rule, origin=extractions_pb2.EXTRACTION_ORIGIN_WAREHOUSE)
+    done = await tenant.ended((await tenant.stub(ExtractionsStub).RunExtraction(request)).operation)
+    assert done.state == operations_pb2.OPERATION_STATE_SUCCEEDED, done
+    return extractions_pb2.Extraction.FromString(done.response.value)
+
+
+async def test_what_landed_is_read_again_with_the_files_that_are_there_and_tries_the_others(
+    tenant: Tenant, home: Path, web: Files
+) -> None:
+    web.files |= {"/a.png": PNG, "/words": b"no picture", "/away": said(500)}
+    listed(home, [*map(web.url, web.files), web.url("/none")])
+    await tenant.rule("photos", {**SOURCE, "landed": True}, rule(tries=1))
+    await tenant.extract("photos")
+    web.asked.clear()
+    web.files |= {"/a.png": b"another by now", "/away": b"back"}
+    first = await again(tenant, "photos")
+    rows = await tenant.rows("photos", first.data_set_version)
+    assert [row["photo_digest"] for row in rows] == [digest(PNG), digest(b"no picture"), digest(b"back"), None]
+    assert web.asked == {"/away": 1, "/none": 1}
+    web.asked.clear()
+    assert (await again(tenant, "photos")).output_digest == first.output_digest
+    assert web.asked == {"/none": 1}
+
+    # What the rule does not want any more is not kept because it was.
+    definition = ParseDict(rule(media_types=["image/*"]), rules_pb2.RuleDefinition())
+    rules = tenant.stub(RulesStub)
+    await rules.CreateRuleVersion(rules_pb2.CreateRuleVersionRequest(rule="photos", definition=definition))
+    await rules.ActivateRule(rules_pb2.ActivateRuleRequest(rule="photos", version=2))
+    third = await again(tenant, "photos")
+    rows = await tenant.rows("photos", third.data_set_version)
+    assert [row["photo_state"] for row in rows] == ["kept", "refused", "refused", "refused"]
+
+
+async def test_a_file_that_its_store_has_lost_is_fetched_when_what_landed_is_read_again(
+    tenant: Tenant, home: Path, web: Files
+) -> None:
+    web.files |= {"/a": b"one", "/b": b"two"}
+    listed(home, [web.url("/a"), web.url("/b")])
+    await tenant.rule("photos", {**SOURCE, "landed": True}, rule())
+    await tenant.extract("photos")
+    (lost,) = (home / "blobs" / "acme").rglob(digest(b"one").removeprefix("sha256:"))
+    lost.unlink()
+    await again(tenant, "photos")
+    assert lost.exists()
+    assert [await content(stub(tenant.house), "photos", digest(data)) for data in (b"one", b"two")] == [b"one", b"two"]
 
 
 async def test_each_rule_of_a_set_has_the_files_of_its_rows(

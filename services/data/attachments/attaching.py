@@ -1,6 +1,6 @@
 """Says of the rows of a run which files belong to them, adds what became of downloads, and writes it all down."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from services.data.reading.downloads import ADDED, Download
 from services.data.reading.kinds import Compiled
 from services.kit.disk import on_disk
 
-MANIFEST = "manifest.jsonl"
+MANIFEST, KNOWN = "manifest.jsonl", "known.jsonl"
 # Of a table, by its number: the columns with places and digests, and a place.
 _Key = tuple[int, str, str, str]
 
@@ -24,6 +24,7 @@ class Attaching:
     def __init__(self, folder: Path, fetcher: Fetcher, copying: Copying) -> None:
         self._folder, self._fetcher, self._copying = folder, fetcher, copying
         self._found: dict[_Key, Outcome] = {}
+        self._before = dict(_known(folder / KNOWN))
         # Takes the bytes of documents, if a rule keeps them.
         self.documents: Copying | None = None
 
@@ -42,7 +43,10 @@ class Attaching:
 
     def fetch(self, number: int, download: Download, urls: Sequence[str | None]) -> list[Outcome | None]:
         """What became of the URLs of a column, in their order."""
-        found, column = self._fetcher.fetch(download, urls), download.column
+        column = download.column
+        before = {url: known for url in urls if url and (known := self._before.get((number, column, url)))}
+        before = {url: known for url, known in before.items() if download.allows(known.bytes, known.media_type)}
+        found = {**self._fetcher.fetch(download, [url for url in urls if url not in before]), **before}
         self._found |= {(number, column, f"{column}_digest", url): outcome for url, outcome in found.items()}
         return [found[url] if url else None for url in urls]
 
@@ -69,6 +73,15 @@ class Attaching:
             if less := len(states) - states.count(State.KEPT):
                 notes.append(f"{less} of {len(states)} files of {column} were not fetched")
         return notes
+
+
+def _known(path: Path) -> Iterator[tuple[tuple[int, str, str], Outcome]]:
+    """What the data sets of a run have already, by table, column and place."""
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                said = orjson.loads(line)
+                yield (said["table"], said["column"], said["origin"]), Outcome.of(said)
 
 
 class Adds:

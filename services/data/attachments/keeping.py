@@ -15,16 +15,18 @@ from typing import Any
 import orjson
 from sqlalchemy.engine import Connection
 
-from services.data.attachments.attaching import MANIFEST
+from services.data.attachments.attaching import KNOWN, MANIFEST
 from services.data.attachments.domain import Attached, Outcome, State
 from services.data.attachments.fetcher import FILES, JOURNAL
 from services.data.attachments.store import AttachmentStore
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.digests import digest_of
+from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure
 
 _NOTE, _AT_ONCE = "attachments", 8
+_MOST_KNOWN = 200_000  # places of a data set: those behind them are fetched again
 _SHARE = 0.8  # of a run's time: after that nothing is fetched, so that its rows are written in time
 
 
@@ -44,6 +46,18 @@ class Keeping:
         folder = str(self._folder(scope, run))
         return {"folder": folder, "allow": self._allow, "seconds": seconds * _SHARE, "most": self._most}
 
+    async def remember(self, scope: Scope, run: str, data_sets: Sequence[str]) -> None:
+        """Tells the child of a run that reads again which files its data sets have: none of these is fetched anew."""
+        folder = self._folder(scope, run)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        with on_disk(), await asyncio.to_thread(open, folder / KNOWN, "wb") as file:
+            for number, data_set in enumerate(data_sets):
+                after, left = "", _MOST_KNOWN
+                while left > 0 and (page := await self._store.known(scope, data_set, after)):
+                    lines = [_known(number, attached) for _, attached in page]
+                    await asyncio.to_thread(file.writelines, lines)
+                    after, left = page[-1][0], left - len(page)
+
     def _folder(self, scope: Scope, run: str) -> Path:
         return self._blobs.scratch(scope.tenant) / f"attachments-{run}"
 
@@ -61,7 +75,8 @@ class Keeping:
                 for digest in digests:
                     group.create_task(self._adopt(scope, folder / FILES, digest, turn))
         except BaseExceptionGroup as several:
-            await asyncio.to_thread((folder / JOURNAL).unlink, missing_ok=True)
+            for name in (JOURNAL, KNOWN):
+                await asyncio.to_thread((folder / name).unlink, missing_ok=True)
             raise several.exceptions[0] from None
         manifest = await asyncio.to_thread(_manifest, folder / MANIFEST, run)
         return {_NOTE: await self._blobs.put(scope.tenant, manifest)}
@@ -102,6 +117,11 @@ def _digest(path: Path, run: str) -> str:
 def _manifest(path: Path, run: str) -> bytes:
     """As a blob: no two runs have the same one, so it can be removed."""
     return orjson.dumps({"run": run}) + b"\n" + path.read_bytes()
+
+
+def _known(number: int, attached: Attached) -> bytes:
+    said = {"table": number, "column": attached.column, "origin": attached.origin, **attached.outcome.to_json()}
+    return orjson.dumps(said) + b"\n"
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ attachment_file = scoped(
     Column("create_time", UtcDateTime, nullable=False),
 )
 Index("attachment_state", *(attachment.c[name] for name in ("tenant", "project", "data_set", "state", "entry")))
+_KNOWN = 2000  # places that are read together
 _TOGETHER = 400  # rows of a statement: SQLite takes some thousand values
 
 
@@ -94,6 +95,14 @@ class AttachmentStore:
         query = select(attachment_file).where(here & (attachment_file.c.digest == digest))
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [Kept(row.digest, row.bytes, row.media_type, row.column, row.digests, row.create_time) for row in rows]
+
+    async def known(self, scope: Scope, data_set: str, after: str) -> Sequence[tuple[str, Attached]]:
+        """Places whose files are kept, some thousand of them behind an entry, each with its entry."""
+        query = select(attachment).where(within(attachment, scope) & (attachment.c.data_set == data_set))
+        query = query.where((attachment.c.state == State.KEPT.value) & (attachment.c.entry > after))
+        query = query.order_by(attachment.c.entry).limit(_KNOWN)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [(row.entry, _attachment(row).attached) for row in rows]
 
     async def page(
         self, scope: Scope, data_set: str, hidden: Collection[str], after: str, among: Collection[str] = ()

@@ -142,6 +142,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
         }
         if task.keeps_files:
             request["attach"] = self._keeping.request(scope, extraction.extraction, self._limits.seconds)
+        if task.keeps_files and task.replay:
+            await self._keeping.remember(scope, extraction.extraction, set_run.data_sets(extraction, task))
         async with self._inputs.opened(scope, extraction, task, wanted) as found:
             asked = {**request, "source": found.source, "cursor": found.cursor, "place": found.place.to_json()}
             result = await self._child(scope, extraction, set_run.data_sets(extraction, task), asked, progress)

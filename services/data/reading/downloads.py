@@ -45,6 +45,10 @@ class Download:
         kinds = {media_type, f"{media_type.partition('/')[0]}/*"}
         return not self.media_types or not kinds.isdisjoint(self.media_types)
 
+    def allows(self, size: int, media_type: str) -> bool:
+        """Whether a file of so many bytes and this type is kept."""
+        return size <= self.most and self.wants(media_type)
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Download":
         """From plain values by the names of the fields, as they are stored and sent."""
