@@ -766,7 +766,7 @@ class AsyncFeatureViews:
     async def delete_feature_view(
         self, *, feature_view: str, etag: str, timeout: Seconds = ...
     ) -> feature_views_pb2.FeatureView:
-        """Deletes a feature view; what was materialised is kept until it is undeleted."""
+        """Deletes a feature view; what was materialised is kept for some time (30 days, if nothing else is set)."""
 
     async def undelete_feature_view(
         self, *, feature_view: str, timeout: Seconds = ...

@@ -806,7 +806,8 @@ class FeatureViews:
     def delete_feature_view(
         self, *, feature_view: str, etag: str, timeout: Seconds = ...
     ) -> feature_views_pb2.FeatureView:
-        """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted."""
+        """Deletes a feature view; what was materialised is kept for some time (30 days, if nothing else is set). It
+        can be undeleted."""
 
     def undelete_feature_view(self, *, feature_view: str, timeout: Seconds = ...) -> feature_views_pb2.FeatureView:
         """Restores a deleted feature view."""

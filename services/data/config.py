@@ -65,6 +65,9 @@ class Config(Settings):
     # in Redis, which is filled from the database, up to so many MiB. What it lacks is read from the database.
     features_url: RedisUrl = SecretStr("")
     features_mib: int = Field(1024, gt=0)
+    # Days after the last materialisation of a version of a feature view until its rows are dropped, if it is not the
+    # one that is read by default, or the view is deleted. 0: never.
+    feature_version_days: int = Field(30, ge=0, le=36_500)
     # Time and memory of one run of a series set; one runs at a time.
     series_seconds: float = Field(3600.0, gt=0)
     series_memory_mib: int = Field(4096, gt=0)

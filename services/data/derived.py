@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from services.data.attachments.api import AttachmentsApi
@@ -12,6 +13,7 @@ from services.data.datasets.laying import Laying
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
+from services.data.datasets.store.following import FollowingStore
 from services.data.exports.api import ExportsApi
 from services.data.exports.service import Exports
 from services.data.feature_joins.runner import JoinRunner
@@ -29,6 +31,8 @@ from services.data.feature_views.runner import Materialiser
 from services.data.feature_views.service import FeatureViews
 from services.data.feature_views.store import Store as ViewStore
 from services.data.feature_views.store.rows import RowStore
+from services.data.feature_views.store.sweeping import Sweeping
+from services.data.feature_views.sweeping import Sweep
 from services.data.feature_views.watching import Watch
 from services.data.features.service import FeatureSets
 from services.data.metering.service import Metering
@@ -53,6 +57,7 @@ from services.kit.db import Database
 from services.kit.forgetting import Forget
 from services.kit.leased_work import Spawn
 from services.kit.process import Limits
+from services.kit.tasks import every_hour
 from services.kit.turns import Turns
 
 Task = Callable[[], Coroutine[Any, Any, None]]
@@ -153,15 +158,18 @@ def _feature_views(
     limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
     online, tasks = _online(config, runtime, store, rows)
     runner = Materialiser(database, store, rows, data_sets, online, covers, runtime.blobs, around, limits)
-    views = FeatureViews(store, rows, data_sets, features, runner, runtime.now)
+    following = FollowingStore(database)
+    views = FeatureViews(store, rows, data_sets, features, following, runner, runtime.now)
     reading = Reading(store, online, data_sets, covers, runtime.now)
     join_store = JoinStore(database)
     joiner = JoinRunner(join_store, data_sets, runtime.blobs, around, limits)
     joins = FeatureJoins(join_store, views, data_sets, joiner, runtime.now)
     api, start = FeatureViewsApi(views, reading, joins, runtime.now), [online.start, runner.resume, joiner.resume]
-    kept, watch = {"feature-views": views.kept}, Watch(store, views.seconds_behind)
+    kept, watch = {"feature-views": views.kept}, Watch(store, following, runtime.now)
     close, forget = [online.close, rows.close], [covers.forget, online.forget]
-    return Added({"aimass.v1.FeatureViews": api}, kept, start, close, forget, [watch.run, *tasks])
+    sweep = Sweep(Sweeping(database, store), online, config.feature_version_days)
+    sweeping = partial(every_hour, sweep.sweep, runtime.now)
+    return Added({"aimass.v1.FeatureViews": api}, kept, start, close, forget, [watch.run, sweeping, *tasks])
 
 
 def _online(config: Config, runtime: Runtime, store: ViewStore, rows: RowStore) -> tuple[Online, Sequence[Task]]:

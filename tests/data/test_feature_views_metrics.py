@@ -1,9 +1,13 @@
 """Metrics of the feature store: what reads find, how old it is, and how far views are behind."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from aimass.v1 import feature_views_pb2 as pb
 from services.data.feature_views.watching import Watch
+from services.kit.db import Database
 from services.kit.telemetry.metrics import REGISTRY
 from tests.data.tables import add
 from tests.data.test_feature_views import readings
@@ -50,3 +54,26 @@ async def test_reads_and_lag_are_counted(home: Path) -> None:
         await views(running, if_match='"2"').DeleteFeatureView(gone)
         await watch(running).look()
         assert value("aimass_feature_views_behind") == 0
+
+
+async def test_a_look_at_many_views_asks_the_database_a_few_times(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(home, "data") as running:
+        rows = readings(("a", hours_ago(2), 1.0, "x"))
+        await add(running, "readings", rows, append=True)
+        for number in range(4):
+            await create(running, f"view{number}")
+            await materialise(running, f"view{number}")
+        await add(running, "readings", rows, append=True)
+        asked, read = [0], Database.read
+
+        async def counting(database: Database, work: Any) -> Any:
+            asked[0] += 1
+            return await read(database, work)
+
+        monkeypatch.setattr(Database, "read", counting)
+        watching = watch(running)
+        await watching.look()
+        monkeypatch.undo()
+
+        assert value("aimass_feature_views_behind") == 4
+        assert asked[0] < 4 * 2  # others ask as well meanwhile

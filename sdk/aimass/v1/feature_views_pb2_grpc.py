@@ -155,7 +155,7 @@ class FeatureViewsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFeatureView(self, request, context):
-        """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted.
+        """Deletes a feature view; what was materialised is kept for some time (30 days, if nothing else is set). It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

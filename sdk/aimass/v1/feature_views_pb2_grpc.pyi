@@ -76,7 +76,7 @@ class FeatureViewsStub:
     DeleteFeatureView: _grpc.UnaryUnaryMultiCallable[
         _feature_views_pb2.DeleteFeatureViewRequest, _feature_views_pb2.FeatureView
     ]
-    """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted."""
+    """Deletes a feature view; what was materialised is kept for some time (30 days, if nothing else is set). It can be undeleted."""
     UndeleteFeatureView: _grpc.UnaryUnaryMultiCallable[
         _feature_views_pb2.UndeleteFeatureViewRequest, _feature_views_pb2.FeatureView
     ]
@@ -130,7 +130,7 @@ class FeatureViewsAsyncStub(FeatureViewsStub):
     DeleteFeatureView: _aio.UnaryUnaryMultiCallable[
         _feature_views_pb2.DeleteFeatureViewRequest, _feature_views_pb2.FeatureView
     ]  # type: ignore[assignment]
-    """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted."""
+    """Deletes a feature view; what was materialised is kept for some time (30 days, if nothing else is set). It can be undeleted."""
     UndeleteFeatureView: _aio.UnaryUnaryMultiCallable[
         _feature_views_pb2.UndeleteFeatureViewRequest, _feature_views_pb2.FeatureView
     ]  # type: ignore[assignment]
@@ -223,7 +223,7 @@ class FeatureViewsServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_views_pb2.DeleteFeatureViewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_views_pb2.FeatureView, _abc.Awaitable[_feature_views_pb2.FeatureView]]:
-        """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted."""
+        """Deletes a feature view; what was materialised is kept for some time (30 days, if nothing else is set). It can be undeleted."""
 
     @_abc_1.abstractmethod
     def UndeleteFeatureView(

@@ -71,6 +71,9 @@ class Materialiser(LeasedWork[Run]):
         folder = self._blobs.scratch(scope.tenant) / uuid7()
         folder.mkdir()
         progress = await self._store.progress(scope, work.operation)
+        _, version = await self._store.version(scope, work.feature_view, lambda view: work.version, deleted=True)
+        # A sweep may have dropped the rows before this run was begun; not since then.
+        skip = work.skip if version.coverage.data_set_version else 0
 
         async def take(message: Mapping[str, Any]) -> None:
             nonlocal progress
@@ -90,7 +93,7 @@ class Materialiser(LeasedWork[Run]):
                     **_RUN.dump_python(work, mode="json"),
                     "graph_file": str(await graph_file(stack, self._blobs, scope, work.graph)),
                     "files": [(str(Path(location.uri) / file.path), file.rows) for file in location.files],
-                    "after": max(progress.position, work.skip),
+                    "after": max(progress.position, skip),
                     "folder": str(folder),
                 }
                 await self._metering.run(scope, work.operation, _WORK, request, self._limits, take)

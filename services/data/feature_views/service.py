@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from aimass.v1.operations_pb2 import Operation
+from services.data.datasets.following import Followed, Following
 from services.data.datasets.service import DataSets
 from services.data.feature_views import domain
 from services.data.feature_views.defining import check_fit, columns_for
@@ -31,11 +32,12 @@ class FeatureViews:
         rows: RowStore,
         data_sets: DataSets,
         feature_sets: FeatureSets,
+        following: Following,
         runner: Materialiser,
         now: Callable[[], datetime],
     ) -> None:
         self._store, self._data_sets, self._feature_sets = store, data_sets, feature_sets
-        self._runner, self._now = runner, now
+        self._following, self._runner, self._now = following, runner, now
         self.kept = rows.kept
 
     async def create(
@@ -93,30 +95,12 @@ class FeatureViews:
         )
         return found, await self._lag(scope, found)
 
-    async def seconds_behind(self, scope: Scope, name: str, number: int) -> float:
-        """How long a version is behind its data set; 0 for one that is not, or is gone. Raises unavailable."""
-        try:
-            _, lag = await self.version(scope, name, number)
-        except Failure as failure:
-            if failure.code in (Code.NOT_FOUND, Code.UNKNOWN_VERSION):
-                return 0.0
-            raise
-        return (self._now() - lag.since).total_seconds() if lag and lag.since else 0.0
-
     async def _lag(self, scope: Scope, found: ViewVersion) -> Lag | None:
         """None where nothing is materialised as a whole, or the data set is deleted."""
-        data_set, covered = found.definition.data_set, found.coverage.data_set_version
-        if not covered:
+        if not (covered := found.coverage.data_set_version):
             return None
-        try:
-            newest = (await self._data_sets.version(scope, data_set, 0)).version
-            if newest <= covered:
-                return Lag(0)
-            return Lag(newest - covered, (await self._data_sets.version(scope, data_set, covered + 1)).create_time)
-        except Failure as failure:
-            if failure.code is Code.NOT_FOUND:
-                return None
-            raise
+        (behind,) = await self._following.behind([Followed(scope, found.definition.data_set, covered)])
+        return Lag(*behind) if behind else None
 
     async def materialise(
         self,

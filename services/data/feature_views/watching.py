@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from prometheus_client import Counter, Histogram
 
+from services.data.datasets.following import Followed, Following
 from services.data.feature_views.domain import Found, State
-from services.kit.auth import Scope
 from services.kit.errors import Failure
 from services.kit.telemetry.metrics import REGISTRY, gauge
 
@@ -29,17 +30,16 @@ def observe(found: Iterable[Found]) -> None:
 
 
 class Serving(Protocol):
-    """What knows which versions are read."""
+    """What knows which versions of data sets are read."""
 
-    async def serving(self) -> Sequence[tuple[Scope, str, int]]: ...
+    async def serving(self) -> Sequence[Followed]: ...
 
 
 class Watch:
     """The gauges of lag: how many views are behind, and for how long the one that is longest."""
 
-    def __init__(self, store: Serving, lag: Callable[[Scope, str, int], Awaitable[float]]) -> None:
-        """`lag` gives the seconds that a version of a view is behind, 0 for none."""
-        self._store, self._lag = store, lag
+    def __init__(self, store: Serving, following: Following, now: Callable[[], datetime]) -> None:
+        self._store, self._following, self._now = store, following, now
         self._behind, self._longest = 0, 0.0
 
     async def run(self, every: float = _EVERY) -> None:
@@ -60,9 +60,11 @@ class Watch:
                 each()
 
     async def look(self) -> None:
-        """Asks now. Raises unavailable, and then keeps the old values."""
-        lags = [await self._lag(*one) for one in await self._store.serving()]
-        self._behind, self._longest = sum(lag > 0 for lag in lags), max(lags, default=0.0)
+        """Asks now, all views at once. Raises unavailable, and then keeps the old values."""
+        found = await self._following.behind(await self._store.serving())
+        now = self._now()
+        lags = [(now - each.since).total_seconds() for each in found if each and each.since]
+        self._behind, self._longest = len(lags), max(lags, default=0.0)
 
     def _views(self) -> Iterable[tuple[Sequence[str], float]]:
         yield (), self._behind

@@ -24,6 +24,9 @@ class Online(Protocol):
     async def put(self, place: Place, step: Step, entries: Sequence[Entry]) -> None:
         """Takes over rows that were committed with a step. What fails here is made up for later."""
 
+    async def drop(self, place: Place) -> None:
+        """Drops the rows of a place. Raises unavailable."""
+
     async def forget(self, tenants: Sequence[str]) -> None:
         """Drops the rows of tenants. Raises unavailable."""
 
@@ -45,6 +48,9 @@ class InDatabase:
 
     async def put(self, place: Place, step: Step, entries: Sequence[Entry]) -> None:
         """Does nothing: the transaction has."""
+
+    async def drop(self, place: Place) -> None:
+        """Does nothing: who drops the rows has."""
 
     async def forget(self, tenants: Sequence[str]) -> None:
         """Does nothing: rows of the database are dropped with all others."""

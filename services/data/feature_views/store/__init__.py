@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
+from services.data.datasets.following import Followed
 from services.data.feature_views.domain import Coverage, FeatureView, Progress, Run, ViewVersion, extended, materialised
 from services.data.feature_views.places import Place, Standing, Step
 from services.data.feature_views.store.definitions import feature_view, run, version
@@ -26,6 +27,8 @@ _VERSION, _PROGRESS = TypeAdapter(ViewVersion), TypeAdapter(Progress)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COVERAGE = tuple(Coverage.__dataclass_fields__)
 _NAMES = Names("FeatureViews/MaterialiseFeatureView", "feature-views", "materialisation")
+_SAME = [version.c[name] == feature_view.c[name] for name in ("tenant", "project", "feature_view")]
+_HERE = feature_view.c.delete_time.is_(None)
 Respond = Callable[[Run, Progress], Message]
 
 
@@ -61,28 +64,29 @@ class Store(Definitions[FeatureView]):
         return await self._db.run(work, once)
 
     async def version(
-        self, scope: Scope, name: str, choose: Callable[[FeatureView], int]
+        self, scope: Scope, name: str, choose: Callable[[FeatureView], int], deleted: bool = False
     ) -> tuple[FeatureView, ViewVersion]:
         """A view and the version that `choose` says. Raises not_found, unknown_version, and what `choose` does."""
 
         def work(connection: Connection) -> tuple[FeatureView, ViewVersion]:
-            found = self.existing(connection, scope, name)
+            found = self.existing(connection, scope, name, deleted=deleted)
             return found, _version(connection, scope, name, choose(found))
 
         return await self._db.read(work)
 
-    async def serving(self) -> Sequence[tuple[Scope, str, int]]:
-        """The views of all tenants of which a version is read, with its number."""
-        here = feature_view.c.serving_version > 0, feature_view.c.delete_time.is_(None)
-        rows = await self._db.read(lambda connection: connection.execute(select(feature_view).where(*here)).all())
-        return [(Scope(one.tenant, one.project), one.feature_view, one.serving_version) for one in rows]
+    async def serving(self) -> Sequence[Followed]:
+        """What the views of all tenants have of their data sets, of the versions that are read."""
+        query = select(version).where(*_SAME, version.c.version == feature_view.c.serving_version, _HERE)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [
+            Followed(Scope(one.tenant, one.project), one.definition["definition"]["data_set"], one.data_set_version)
+            for one in rows
+            if one.data_set_version
+        ]
 
     async def standing(self) -> Sequence[Standing]:
         """The places of all tenants that have rows, without those of deleted views."""
-        same = [version.c[name] == feature_view.c[name] for name in ("tenant", "project", "feature_view")]
-        query = select(version, feature_view.c.serving_version).where(
-            *same, version.c.stamp > 0, feature_view.c.delete_time.is_(None)
-        )
+        query = select(version, feature_view.c.serving_version).where(*_SAME, version.c.stamp > 0, _HERE)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         running = {Place(scope, one.feature_view, one.version) for scope, one in await self.runs.unfinished()}
         places = [Place(Scope(one.tenant, one.project), one.feature_view, one.version) for one in rows]
@@ -92,6 +96,12 @@ class Store(Definitions[FeatureView]):
             )
             for place, one in zip(places, rows, strict=True)
         ]
+
+    def is_running(self, connection: Connection, place: Place) -> bool:
+        """Whether a place is being materialised."""
+        here = select(run.c.definition).where(within(run, place.scope))
+        runs = connection.execute(here).scalars()
+        return any((one["feature_view"], one["version"]) == place[1:] for one in runs)
 
     async def begin(
         self, scope: Scope, make: Callable[[str], Run], name: str, once: Once | None, budget: CpuBudget
