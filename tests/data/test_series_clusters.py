@@ -219,6 +219,11 @@ async def test_fewer_series_than_clusters_and_too_many_keys_end_with_the_reason(
     said = "21 of 23 keys have 12 rows with enough values: fewer than 22 clusters"
     assert (failed.error.code, failed.error.detail) == ("failed_precondition", said)
 
+    await add(running, "empty", readings({}))
+    begun = await stub(running).ClusterSeries(request(data_set="empty", output_data_set="few"))
+    failed = await ended(running, begun.operation)
+    assert failed.error.detail == "0 of 0 keys have 12 rows with enough values: fewer than 3 clusters"
+
     most = MOST_NUMBERS // 1000
     table = {"sensor": np.arange(most + 1), "celsius": np.zeros(most + 1)}
     await add(running, "wide", pa.table({**table, "at": pa.array([0] * (most + 1), pa.timestamp("us", tz="UTC"))}))
