@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 from services.data.partition_advice.candidates import candidates
 from services.data.partition_advice.costs import Costs
 from services.data.partition_advice.draws import Draw, drawn
-from services.data.partition_advice.history import Kind, Shape, Test
+from services.data.partition_advice.history import Kind, Selector, Shape
 from services.data.partition_advice.simulating import Simulator, as_it_is, laid_out
 from services.data.sql.known import All, Among, Between, Condition, Constant
 from tests.data.partition_advice import lab
@@ -24,14 +23,14 @@ from tests.data.partition_advice.workloads import workload
 
 # Shapes, and the share of columns that a query names.
 _SHAPES: tuple[tuple[Shape, float], ...] = (
-    ((Test("tenant", Kind.EQUAL),), 0.25),
-    ((Test("id", Kind.EQUAL),), 1.0),
-    ((Test("day", Kind.RANGE, 4),), 0.375),
-    ((Test("day", Kind.RANGE, 3), Test("tenant", Kind.EQUAL)), 0.5),
+    ((Selector("tenant", Kind.EQUAL),), 0.25),
+    ((Selector("id", Kind.EQUAL),), 1.0),
+    ((Selector("day", Kind.RANGE, 4),), 0.375),
+    ((Selector("day", Kind.RANGE, 3), Selector("tenant", Kind.EQUAL)), 0.5),
     ((), 0.375),
     ((), 0.125),
-    ((Test("note", Kind.EQUAL),), 0.125),
-    ((Test("amount", Kind.RANGE, 6),), 0.125),
+    ((Selector("note", Kind.EQUAL),), 0.125),
+    ((Selector("amount", Kind.RANGE, 6),), 0.125),
 )
 _TABLES, _FIELDS, _COUNTS = {1001: 40_000, 1002: 200_000}, ("tenant", "id", "day"), (9, 64, 254)
 
@@ -77,9 +76,9 @@ def measured(seed: int, rows: int, folder: Path) -> list[tuple[list[float], floa
                 (lab.divided(base, folder / f"{name}-{count}", candidate.layout), laid_out(sample, candidate))
             )
     made = []
-    for laid, simulated in track(layouts, f"{rows} rows", transient=True):
-        for draw, read in zip(draws, simulator.readings(simulated), strict=True):
-            made.append(([1.0, *read], laid.seconds(query(draw, names))))
+    for draw, *reads in zip(draws, *(simulator.readings(simulated) for _, simulated in layouts), strict=True):
+        seconds = lab.measured([laid for laid, _ in layouts], [query(draw, names)])
+        made += [([1.0, *read], taken) for read, (taken,) in zip(reads, seconds, strict=True)]
     return made
 
 

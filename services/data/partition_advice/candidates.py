@@ -14,6 +14,7 @@ COUNTS = (4, 8, 16, 32, 64, 128, 254)
 _COLUMNS, _PAIRS = 5, 4
 _KEYS = 255
 _LONGEST = 200  # characters of a value
+_INFINITE = (float("inf"), -float("inf"))
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,15 @@ def _by_bounds(field: Field, most: int) -> Iterator[Candidate]:
             continue
         seen.add(tuple(codes))
         bounds = _bounds(field, [int(code) for code in codes])
-        layout = Layout(Strategy.RANGE, field.names, bounds=bounds)
-        try:
-            placing = Placing(layout, field.kinds)
-        except ValueError:
+        # A bound that cannot be said is left out: one that is too long, and an infinite one.
+        endless = [any(value in _INFINITE for value in field.key(field.rows[code])) for code in codes]
+        said = [all(len(text) <= _LONGEST for text in bound) for bound in bounds]
+        said = [short and not large for short, large in zip(said, endless, strict=True)]
+        codes, bounds = codes[said], tuple(bound for bound, short in zip(bounds, said, strict=True) if short)
+        if not bounds:
             continue
+        layout = Layout(Strategy.RANGE, field.names, bounds=bounds)
+        placing = Placing(layout, field.kinds)
         parts = np.searchsorted(codes, field.codes, "right")
         yield Candidate(layout, placing, np.where(field.codes < 0, placing.count - 1, parts))
 
@@ -169,7 +174,7 @@ def _by_bounds(field: Field, most: int) -> Iterator[Candidate]:
 def _bounds(field: Field, codes: Sequence[int]) -> tuple[tuple[str, ...], ...]:
     """The keys at these codes; a text as short as it can be behind the key before it."""
     if len(field.columns) > 1 or field.columns[0].column.type is not ColumnType.STRING:
-        return tuple(tuple(text[:_LONGEST] for text in field.texts(field.rows[code])) for code in codes)
+        return tuple(field.texts(field.rows[code]) for code in codes)
     found = []
     for code in codes:
         (before,), (here,) = field.key(field.rows[code - 1]), field.key(field.rows[code])

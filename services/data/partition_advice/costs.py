@@ -14,7 +14,8 @@ class Reading(NamedTuple):
     opened: float = 0.0  # files
     tested: float = 0.0  # columns of row groups by which rows are chosen
     chunks: float = 0.0  # others
-    values: float = 0.0  # of all of these
+    values_tested: float = 0.0  # of the former
+    values: float = 0.0  # of the others, in row groups that have a row that is wanted
 
 
 class Costs(NamedTuple):
@@ -25,6 +26,7 @@ class Costs(NamedTuple):
     opened: float
     tested: float
     chunk: float
+    value_tested: float
     value: float
 
     def of(self, read: Reading) -> float:
@@ -32,4 +34,6 @@ class Costs(NamedTuple):
         return self.query + sum(price * count for price, count in zip(self[1:], read, strict=True))
 
 
-COSTS = Costs(query=2.5e-3, listed=1.1e-5, opened=2.0e-4, tested=2.3e-4, chunk=1.7e-5, value=2.6e-8)
+COSTS = Costs(
+    query=2.5e-3, listed=1.1e-5, opened=2.0e-4, tested=2.3e-4, chunk=1.7e-5, value_tested=2.6e-8, value=2.6e-8
+)

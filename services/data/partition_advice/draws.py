@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.data.datasets.layouts import Value
-from services.data.partition_advice.history import Asked, Counts, Kind, Shape, Test
+from services.data.partition_advice.history import Asked, Counts, Kind, Selector, Shape
 from services.data.partition_advice.sampling import Coded, Sample, text_of
 from services.data.schema import ColumnType
 from services.data.sql.known import ANYTHING, All, Among, Between, Condition, Constant
@@ -14,7 +14,7 @@ from services.data.sql.known import Kind as Says
 DRAWS = 72  # of all shapes together
 _LEAST = 4  # of one shape
 _SHAPES = 12
-_GUESSES = 2.0  # queries that what is supposed counts as
+_GUESSES = 1.0  # queries that what is supposed counts as
 _LISTED = 20  # values of an IN by which row groups are left out
 _SAYS: dict[ColumnType, Says] = {
     ColumnType.INT64: "number",
@@ -58,8 +58,8 @@ def supposed(sample: Sample) -> list[tuple[Shape, float, float]]:
     ]
     found: list[tuple[Shape, float, float]] = [((), 2.0, 0.5)]
     for name in times[:3]:
-        found += [((Test(name, kind, 4),), 1.0 / len(times[:3]), 0.5) for kind in (Kind.ABOVE, Kind.RANGE)]
-    found += [((Test(name, Kind.EQUAL),), 2.0 / len(keys[:4]), 0.5) for name in keys[:4]]
+        found += [((Selector(name, kind, 4),), 1.0 / len(times[:3]), 0.5) for kind in (Kind.ABOVE, Kind.RANGE)]
+    found += [((Selector(name, Kind.EQUAL),), 2.0 / len(keys[:4]), 0.5) for name in keys[:4]]
     return found
 
 
@@ -107,7 +107,7 @@ def drawn(sample: Sample, mixed: Sequence[tuple[Shape, float, float]], seed: int
     return found
 
 
-def _chosen(test: Test, one: Coded, row: int, rng: Any) -> Chosen | None:
+def _chosen(test: Selector, one: Coded, row: int, rng: Any) -> Chosen | None:
     import numpy as np
 
     code, most = int(one.codes[row]), len(one.values) - 1

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Test:
+class Selector:
     """What one column must be. `step` is the power of two of how many values there are, or of 1 / its share.
 
     Both are rounded, so that no value follows from them. -1: the share is not known.
@@ -49,7 +49,7 @@ class Test:
         return 2.0**-self.step if self.step >= 0 else 0.1
 
 
-Shape = tuple[Test, ...]
+Shape = tuple[Selector, ...]
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ def shape_of(
     return tuple(sorted(sorted(tests, key=lambda test: (order.index(test.kind), test))[:_TESTS]))
 
 
-def _test(name: str, said: _Said) -> Test:
+def _test(name: str, said: _Said) -> Selector:
     if said.values:
         kind = Kind.EQUAL if said.values == 1 else Kind.AMONG
-        return Test(name, kind, round(math.log2(said.values)))
+        return Selector(name, kind, round(math.log2(said.values)))
     kind = Kind.BELOW if said.low is None else Kind.ABOVE if said.high is None else Kind.RANGE
     if not said.known:
-        return Test(name, kind, -1)
+        return Selector(name, kind, -1)
     low, high = 0.0 if said.low is None else said.low, 1.0 if said.high is None else said.high
     share = min(max(high - low, 2.0**-_SMALLEST), 1.0)
-    return Test(name, kind, round(-math.log2(share)))
+    return Selector(name, kind, round(-math.log2(share)))
 
 
 def _read(

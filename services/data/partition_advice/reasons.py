@@ -41,7 +41,7 @@ def of(best: Choice, undivided: Choice, tried: Sequence[Choice], basis: Basis) -
     names = {test.column for asked in basis.history for test in asked.shape}
     if hidden := sorted(name for name in names if name.lower() in basis.masked):
         found.append(f"{', '.join(hidden)}: masked, so its values cannot divide the rows.")
-    if basis.appended and best.layout:
+    if basis.appended:
         found.append(
             f"{len(basis.appended)} of the last versions were appended: each such version adds a file to every "
             "partition that it has rows of, until the data set is divided anew."

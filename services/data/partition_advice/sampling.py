@@ -104,9 +104,12 @@ def _coded(column: Column, found: Any) -> Coded:
     codes, values = encoded(found, column.type)
     known = [at for at, value in enumerate(values) if value is not None and value == value]
     known.sort(key=lambda at: values[at])
-    ranks = np.full(len(values) + 1, -1, np.int64)
-    ranks[known] = np.arange(len(known))
-    return Coded(column, ranks[codes], [values[at] for at in known])
+    ranks, kept = np.full(len(values) + 1, -1, np.int64), list[Value]()
+    for at in known:
+        if not kept or values[at] != kept[-1]:  # 0.0 and -0.0 are one
+            kept.append(values[at])
+        ranks[at] = len(kept) - 1
+    return Coded(column, ranks[codes], kept)
 
 
 def text_of(value: Value, kind: ColumnType) -> str:

@@ -160,7 +160,8 @@ class Simulator:
             opened,
             float(groups.sum()) * len(tested),
             float(hit.sum()) * outputs,
-            scanned * len(tested) + found * outputs,
+            scanned * len(tested),
+            found * outputs,
         )
         share = rows / max(float(laid.rows.sum()), 1.0)
         forecast = Forecast(

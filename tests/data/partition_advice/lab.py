@@ -22,7 +22,7 @@ from services.data.partition_advice.domain import Advice, Machine
 from services.data.partition_advice.history import Asked, Counts, Shape, folded, shape_of
 from services.data.partition_advice.sampling import Sample, sampled
 from services.data.schema import Column
-from services.data.sql import check_query
+from services.data.sql import CheckedQuery, check_query
 from services.data.sql.known import Condition
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -52,22 +52,39 @@ class Laid:
         parts = wanted(condition, placing)
         return [file for file in self.files if file.partition in parts] or list(self.files[:1])
 
-    def seconds(self, sql: str, tries: int = 3) -> float:
-        """Processor time of a query, from the opening of the table on: the least of some tries.
+    def seconds(self, sql: str) -> float:
+        """Processor time of a query, from the opening of the table on.
 
         Not time of the clock: others work on the same machine, and the engine takes one core.
         """
         checked = check_query(sql, ["t"])
         parts = {file.partition for file in self.wanted(checked.conditions["t"])}
         view = view_of(self.columns, (), "__masked_t", parts) if self.layout else ""  # type: ignore[arg-type]
-        times = []
-        for _ in range(tries):
-            begun = time.process_time()
-            engine = Engine({"t": {"uri": str(self.folder), "version": self.version, "view": view}})
-            for _batch in engine.run(checked.text).batches():
-                pass
-            times.append(time.process_time() - begun)
-        return min(times)
+        begun = time.process_time()
+        engine = Engine({"t": {"uri": str(self.folder), "version": self.version, "view": view}})
+        for _batch in engine.run(checked.text).batches():
+            pass
+        return time.process_time() - begun
+
+
+def parts(placing: Placing, checked: CheckedQuery) -> list[int]:
+    """The partitions that a query of the table `t` needs."""
+    return sorted(wanted(checked.conditions["t"], placing))
+
+
+def fitted(base: Laid, table: pa.Table) -> pa.Table:
+    """A table with the types of its columns."""
+    return fit(table, base.columns)
+
+
+def measured(tables: Sequence[Laid], queries: Sequence[str], rounds: int = 3) -> list[list[float]]:
+    """The seconds of each query, by table: the least of some rounds, in which tables take turns."""
+    found = [[float("inf")] * len(queries) for _ in tables]
+    for _ in range(rounds):
+        for number, sql in enumerate(queries):
+            for table, times in zip(tables, found, strict=True):
+                times[number] = min(times[number], table.seconds(sql))
+    return found
 
 
 def laid(folder: Path, table: pa.Table) -> Laid:
@@ -110,8 +127,8 @@ def sample(base: Laid) -> Sample:
     return sampled(base.folder, base.files, base.columns, [column.name for column in base.columns])
 
 
-def advice(base: Laid, queries: Sequence[str], machine: Machine = MACHINE) -> Advice:
+def advice(base: Laid, queries: Sequence[str], machine: Machine = MACHINE, appended: Sequence[int] = ()) -> Advice:
     """What is advised."""
     asked = history(base, queries)
     types = {column.name: column.type for column in base.columns}
-    return advise(Question(sample(base), base.layout, types, asked, (), machine))
+    return advise(Question(sample(base), base.layout, types, asked, appended, machine))

@@ -45,11 +45,12 @@ class Workload:
     asked: tuple[str, ...]
 
 
-def workload(seed: int, size: int = 0, queries: int = 12) -> Workload:
+def workload(seed: int, size: int = 0, queries: int = 12, ordered: bool | None = None) -> Workload:
     """One by its seed; each has another mix of size, skew, order of the rows and queries."""
     rng = np.random.default_rng(seed)
     rows, mix = size or SIZES[seed % len(SIZES)], MIXES[seed % len(MIXES)]
-    skew, ordered = float(rng.choice([0.0, 0.8, 1.3])), bool(rng.random() < 0.5)
+    skew, drawn = float(rng.choice([0.0, 0.8, 1.3])), bool(rng.random() < 0.5)
+    ordered = drawn if ordered is None else ordered
     tenants = int(rng.choice([6, 40, 300, 3000]))
     table = _table(rng, rows, skew, ordered, tenants)
     known, popular = KNOWN[seed % len(KNOWN)], bool(rng.random() < 0.5)
