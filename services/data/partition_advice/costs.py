@@ -34,6 +34,4 @@ class Costs(NamedTuple):
         return self.query + sum(price * count for price, count in zip(self[1:], read, strict=True))
 
 
-COSTS = Costs(
-    query=2.5e-3, listed=1.1e-5, opened=2.0e-4, tested=2.3e-4, chunk=1.7e-5, value_tested=2.6e-8, value=2.6e-8
-)
+COSTS = Costs(query=4.8e-3, listed=7e-6, opened=2.1e-4, tested=2.5e-4, chunk=8.6e-5, value_tested=5.3e-8, value=9.7e-9)
