@@ -18,8 +18,10 @@ from aimass.v1 import partitions_pb2 as pb
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.partitions_pb2_grpc import PartitionsStub
+from services.data.datasets.domain import NewVersion
 from services.data.datasets.layouts import Layout, Placing, Strategy
 from services.data.schema import ColumnType
+from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from tests.data.killed import POINTS
 from tests.data.killed_rewrite import LAYOUT, ROWS
@@ -224,6 +226,33 @@ async def test_a_bad_layout_is_refused_with_what_is_wrong(home: House) -> None:
     assert (await data_set(home)).latest_version == 1
     gone = await refused(home.stub(PartitionsStub, "data").ListPartitions(pb.ListPartitionsRequest(data_set="none")))
     assert gone.code is Code.NOT_FOUND
+
+
+async def test_a_data_set_that_changes_while_it_is_looked_at_is_not_divided(home: House) -> None:
+    await add(home, "flights", ROWS)
+    service: Any = data_sets(home)
+    seen, etag = service.check_seen, (await data_set(home)).etag
+
+    async def slowly(*said: Any) -> None:
+        await seen(*said)
+        await add(home, "flights", {"id": [6], "carrier": ["UA"]}, append=True)
+
+    service.check_seen = slowly
+    assert (await refused(begin(home, LAYOUT, etag))).code is Code.ETAG_MISMATCH
+
+
+async def test_rows_whose_data_set_is_always_divided_otherwise_are_refused(home: House) -> None:
+    await add(home, "flights", ROWS)
+    await divide(home, LAYOUT)
+
+    class Late:
+        async def divided(self, scope: Scope, new: NewVersion, layout: Layout | None) -> NewVersion:
+            return new
+
+    data_sets(home).divider = Late()  # type: ignore[assignment]
+    with pytest.raises(Failure, match="flights is divided otherwise each time") as found:
+        await add(home, "flights", {"id": [6], "carrier": ["UA"]}, append=True)
+    assert found.value.code is Code.CONFLICT
 
 
 async def test_versions_that_come_in_between_are_divided_as_well(home: House) -> None:

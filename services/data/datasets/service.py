@@ -132,7 +132,7 @@ class DataSets:
                     if failure.code not in _PASSING or pause == _PAUSES[-1]:
                         raise
                 await asyncio.sleep(pause)
-        raise AssertionError
+        raise Failure(Code.CONFLICT, f"{news[0].data_set} is divided otherwise each time its rows have been divided")
 
     async def _attempt(
         self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None, once: Once | None

@@ -46,6 +46,7 @@ class Partitions:
             if not create:
                 raise
             await self._laying.make(scope, data_set)
+            etag = "*"
         else:
             match_etag(etag, found.generation, data_set)
             if layout:
@@ -56,7 +57,7 @@ class Partitions:
         def make(operation: str) -> Rewrite:
             return Rewrite(operation, data_set, layout)
 
-        operation = await self._store.begin(scope, data_set, make, once, budget)
+        operation = await self._store.begin_at(scope, data_set, etag, make, once, budget)
         self._runner.begin(scope, make(operation.operation))
         return operation
 

@@ -1,8 +1,11 @@
 """Where rewrites under way are kept."""
 
+from collections.abc import Callable
+
 from sqlalchemy import JSON, Column, String
 from sqlalchemy.engine import Connection
 
+from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
 from services.data.datasets.laying import Laying
 from services.data.datasets.wire import data_set_to_wire
@@ -10,7 +13,8 @@ from services.data.metering import service as metering
 from services.data.metering.domain import CpuBudget
 from services.data.partitions.domain import Rewrite
 from services.kit.auth import Scope
-from services.kit.db import Database, scoped
+from services.kit.db import Database, Once, scoped
+from services.kit.errors import match_etag
 from services.kit.open_work import Names, OpenWork
 
 rewrite = scoped(
@@ -28,6 +32,23 @@ class RewriteStore(OpenWork[Rewrite, CpuBudget]):
     def __init__(self, db: Database, laying: Laying) -> None:
         super().__init__(schema, db, rewrite, Rewrite, _NAMES, metering.counting("pipeline"))
         self._laying = laying
+
+    async def begin_at(
+        self,
+        scope: Scope,
+        data_set: str,
+        etag: str,
+        make: Callable[[str], Rewrite],
+        once: Once | None,
+        budget: CpuBudget,
+    ) -> Operation:
+        """Keeps the rewrite of a data set that still has this etag. Raises invalid_value, etag_mismatch."""
+
+        def work(connection: Connection) -> Operation:
+            match_etag(etag, self._laying.current(connection, scope, data_set).generation, data_set)
+            return self.add(connection, scope, data_set, make, budget)
+
+        return await self._db.run(work, once)
 
     async def lay_out(self, scope: Scope, asked: Rewrite) -> bool:
         """Ends the rewrite of a data set without a version: it says how the first one will be. False: it has one.
