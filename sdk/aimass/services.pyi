@@ -1704,7 +1704,13 @@ class Rules:
         coverage of the rule and of each of its columns."""
 
     def discover_rules(
-        self, *, source: str, records: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        source: str,
+        records: int | None = ...,
+        cpu_seconds: int | None = ...,
+        check_urls: bool | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.DiscoverRulesResponse:
         """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs
         no settings for the kind of source: lines of text are grouped by what they have in common."""

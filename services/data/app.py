@@ -98,7 +98,7 @@ def build(config: Config, runtime: Runtime) -> App:
     versions = _versions(runtime, database, data_sets, extraction_store)
     rules, rule_sets = _rules(database, sources, extraction_store, runtime)
     discovering = Limits(config.discovery_seconds, config.discovery_memory_mib)
-    discoveries = Discoveries(sources, metering, discovering, config.discoveries_at_once)
+    discoveries = Discoveries(sources, metering, discovering, config.discoveries_at_once, runtime.settings.egress_allow)
     schema.operations.on_end = ended
     around = (metering, runtime.now, runtime.spawn)
     reading = sources, rules, rule_sets, data_sets, metering

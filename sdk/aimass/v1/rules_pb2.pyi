@@ -718,27 +718,98 @@ class DiscoverRulesRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    CHECK_URLS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     records: _builtins.int
     """How many records to learn from; 5,000 if unset, at most 20,000."""
     cpu_seconds: _builtins.int
     """Processor time in seconds that it may use; 60 if unset. It is reserved from the caller's quotas."""
+    check_urls: _builtins.bool
+    """If set, up to three of the URLs that a column holds are fetched, twelve in all, of at most 4 MiB each, to see what they lead to. Their
+    servers see that. Otherwise no server is asked.
+    """
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         records: _builtins.int = ...,
         cpu_seconds: _builtins.int = ...,
+        check_urls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "cpu_seconds", b"cpu_seconds", "records", b"records", "source", b"source"
+        "check_urls", b"check_urls", "cpu_seconds", b"cpu_seconds", "records", b"records", "source", b"source"
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscoverRulesRequest: _TypeAlias = DiscoverRulesRequest  # noqa: Y015
+
+@_typing.final
+class DownloadProposal(_message.Message):
+    """A column whose values are URLs, and what these lead to, where that was checked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOWNLOAD_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    URLS_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPES_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Records with a URL, and URLs that differ."""
+    urls: _builtins.int
+    checked: _builtins.int
+    """URLs that were asked for, and those of them that gave a file."""
+    kept: _builtins.int
+    @_builtins.property
+    def download(self) -> Global___Download:
+        """For the definition of the rule. If all files that were fetched are of one family, such as image/*, it is for that."""
+
+    @_builtins.property
+    def media_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What these are, by their first bytes."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why others gave none."""
+
+    def __init__(
+        self,
+        *,
+        download: Global___Download | None = ...,
+        records: _builtins.int = ...,
+        urls: _builtins.int = ...,
+        checked: _builtins.int = ...,
+        kept: _builtins.int = ...,
+        media_types: _abc.Iterable[_builtins.str] | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["download", b"download"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "checked",
+        b"checked",
+        "download",
+        b"download",
+        "kept",
+        b"kept",
+        "media_types",
+        b"media_types",
+        "reasons",
+        b"reasons",
+        "records",
+        b"records",
+        "urls",
+        b"urls",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadProposal: _TypeAlias = DownloadProposal  # noqa: Y015
 
 @_typing.final
 class RuleProposal(_message.Message):
@@ -757,6 +828,7 @@ class RuleProposal(_message.Message):
     COUNTER_EXAMPLES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SEEN_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     """A name to create it by."""
     records: _builtins.int
@@ -781,6 +853,10 @@ class RuleProposal(_message.Message):
     def counter_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedRecord]:
         """Records that it should take and does not, or takes and should not."""
 
+    @_builtins.property
+    def downloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___DownloadProposal]:
+        """Columns of the rule that hold URLs. The definition does not download them: add what is wanted."""
+
     def __init__(
         self,
         *,
@@ -795,6 +871,7 @@ class RuleProposal(_message.Message):
         counter_examples: _abc.Iterable[Global___RefusedRecord] | None = ...,
         reason: _builtins.str = ...,
         seen: _builtins.int = ...,
+        downloads: _abc.Iterable[Global___DownloadProposal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -805,6 +882,8 @@ class RuleProposal(_message.Message):
         b"coverage",
         "definition",
         b"definition",
+        "downloads",
+        b"downloads",
         "precision",
         b"precision",
         "precision_high",

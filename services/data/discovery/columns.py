@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from services.data.discovery import meanings
+from services.data.discovery import downloads, meanings
 from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.evidence import Made, Make, left_over, weighed
 from services.data.discovery.names import unused
@@ -135,6 +135,7 @@ def told(proposal: Proposal, made: Made, records: Sequence[Any]) -> Proposal:
     """With what its columns are about."""
     rows = [row for record in records[: meanings.LOOKED_AT] for row in _raws(made, record)][: meanings.LOOKED_AT]
     said = meanings.said([column.name for column in made.definition.columns], rows)
+    proposal = replace(proposal, downloads=downloads.found(made.definition.columns, rows))
     return replace(proposal, reason=f"{proposal.reason}; {said}") if said else proposal
 
 

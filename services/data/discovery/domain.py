@@ -2,13 +2,29 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.data.reading.downloads import Download
 from services.data.reading.kinds import FilesSource, RuleDefinition, rule_from_json, source_from_json, to_json
 from services.data.rules.domain import Refused
 
 _Z = 1.959964  # of a normal distribution: 95 % lie within so many deviations
+
+
+@dataclass(frozen=True)
+class FoundDownload:
+    """A column whose values are URLs: how many records have one, how many differ, and what `checked` of them led to."""
+
+    download: Download
+    records: int
+    urls: int
+    checked: int = 0
+    kept: int = 0
+    kinds: tuple[str, ...] = ()
+    # Why others of these are not kept.
+    reasons: tuple[str, ...] = ()
+    sample: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class Proposal:
     rows: tuple[dict[str, object], ...]
     counter_examples: tuple[Refused, ...]
     reason: str
+    downloads: tuple[FoundDownload, ...] = ()
 
     @property
     def precision(self) -> float:
@@ -74,6 +91,7 @@ def discovery_to_json(found: Discovery) -> dict[str, Any]:
             "rows": proposal.rows,
             "counter_examples": [(refused.record, refused.reason) for refused in proposal.counter_examples],
             "reason": proposal.reason,
+            "downloads": [{**asdict(one), "sample": ()} for one in proposal.downloads],
         }
         for proposal in found.proposals
     ]
@@ -95,9 +113,15 @@ def discovery_from_json(said: Mapping[str, Any]) -> Discovery:
             tuple(proposal["rows"]),
             tuple(Refused(record, reason) for record, reason in proposal["counter_examples"]),
             proposal["reason"],
+            tuple(map(_download, proposal["downloads"])),
         )
         for proposal in said["proposals"]
     )
     seems = source_from_json(said["suggested"]) if said["suggested"] else None
     assert seems is None or isinstance(seems, FilesSource)
     return Discovery(said["sampled"], proposals, said["unexplained"], tuple(said["examples"]), seems)
+
+
+def _download(said: Mapping[str, Any]) -> FoundDownload:
+    texts = {name: tuple(said[name]) for name in ("kinds", "reasons", "sample")}
+    return FoundDownload(**{**said, **texts, "download": Download.of(said["download"])})

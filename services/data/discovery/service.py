@@ -23,8 +23,9 @@ _WORK, _JOINS = "services.data.discovery.work", "services.data.discovery.joins_w
 class Discoveries:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(self, sources: Sources, metering: Metering, limits: Limits, at_once: int = 1) -> None:
-        self._sources, self._metering, self._limits = sources, metering, limits
+    def __init__(self, sources: Sources, metering: Metering, limits: Limits, at_once: int = 1, allow: str = "") -> None:
+        """`allow`: what the operator lets be reached of what is not on the open internet."""
+        self._sources, self._metering, self._limits, self._allow = sources, metering, limits, allow
         self._free = Turns(at_once)
 
     async def discover(
@@ -35,8 +36,11 @@ class Discoveries:
         seconds: float,
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
+        check_urls: bool = False,
     ) -> Discovery:
         """Rules for the first records of a source. What it used is published under the reservation.
+
+        `check_urls`: a few of the URLs that columns hold are fetched.
 
         Raises not_found, invalid_value, egress_denied, limit_exceeded.
         """
@@ -48,7 +52,13 @@ class Discoveries:
             self._free.turn(scope.tenant),
             self._sources.place(scope, definition, source, most=records or _RECORDS) as place,
         ):
-            request = {"source": to_json(definition), "place": place.to_json(), "records": records or _RECORDS}
+            request = {
+                "source": to_json(definition),
+                "place": place.to_json(),
+                "records": records or _RECORDS,
+                "check_urls": check_urls,
+                "allow": self._allow,
+            }
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))
 
     async def joins(

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from aimass.v1 import rules_pb2 as pb
-from services.data.discovery.domain import Discovery, Proposal
+from services.data.discovery.domain import Discovery, FoundDownload, Proposal
 from services.data.discovery.joins import Join, Key
-from services.data.rules.wire import definition_to_wire, refused_to_wire
+from services.data.rules.wire import definition_to_wire, download_to_wire, refused_to_wire
 from services.data.sources.wire import files_to_wire
 from services.data.structs import to_struct
 
@@ -36,6 +36,19 @@ def _proposal_to_wire(proposal: Proposal, sampled: int) -> pb.RuleProposal:
         rows=[to_struct(row) for row in proposal.rows],
         counter_examples=map(refused_to_wire, proposal.counter_examples),
         reason=proposal.reason,
+        downloads=map(_download_to_wire, proposal.downloads),
+    )
+
+
+def _download_to_wire(found: FoundDownload) -> pb.DownloadProposal:
+    return pb.DownloadProposal(
+        download=download_to_wire(found.download),
+        records=found.records,
+        urls=found.urls,
+        checked=found.checked,
+        kept=found.kept,
+        media_types=found.kinds,
+        reasons=found.reasons,
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from services.data.discovery import columns, documents, records, topics
+from services.data.discovery import columns, documents, downloads, records, topics
 from services.data.discovery.domain import discovery_to_json
 from services.data.discovery.evidence import fitting
 from services.data.reading.connector_postgres import PostgresConnector
@@ -17,7 +17,7 @@ from services.kit.child import Child, Json
 
 
 def main(request: Json, child: Child) -> Json:
-    """`{source, place, records}` to a Discovery. Raises invalid_value, limit_exceeded."""
+    """`{source, place, records, check_urls, allow}` to a Discovery. Raises invalid_value, limit_exceeded."""
     source, place = source_from_json(request["source"]), Place.from_json(request["place"])
     sample = connector(source).preview(place, int(request["records"]))
     match source:
@@ -34,4 +34,5 @@ def main(request: Json, child: Child) -> Json:
             found = documents.of_documents(sample)
         case FilesSource():
             found = columns.of_fields(source, sample)
-    return discovery_to_json(replace(fitting(found), suggested=sample.suggested))
+    found = replace(fitting(found), suggested=sample.suggested)
+    return discovery_to_json(downloads.checked(found, request["allow"]) if request["check_urls"] else found)

@@ -37,7 +37,9 @@ class RulesApi:
     async def DiscoverRules(self, request: pb.DiscoverRulesRequest, call: Call) -> pb.DiscoverRulesResponse:
         budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
         sample = request.source, request.records
-        found = await self._discoveries.discover(call.scope, *sample, call.remaining(), budget, reservation)
+        found = await self._discoveries.discover(
+            call.scope, *sample, call.remaining(), budget, reservation, request.check_urls
+        )
         return discovery_to_wire(found)
 
     async def DiscoverJoins(self, request: pb.DiscoverJoinsRequest, call: Call) -> pb.DiscoverJoinsResponse:

@@ -76,9 +76,14 @@ def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
 def definition_to_wire(definition: RuleDefinition) -> pb.RuleDefinition:
     """As it was said."""
     made: Any = _said(definition)
-    downloads = [pb.Download(**fields_of(one, pb.Download.DESCRIPTOR)) for one in definition.downloads]
+    downloads = map(download_to_wire, definition.downloads)
     documents = definition.documents if isinstance(definition, JsonRule) else ""
     return pb.RuleDefinition(**made, downloads=downloads, documents=documents)
+
+
+def download_to_wire(download: Download) -> pb.Download:
+    """As it was said."""
+    return pb.Download(**fields_of(download, pb.Download.DESCRIPTOR))
 
 
 def _said(definition: RuleDefinition) -> dict[str, Any]:
