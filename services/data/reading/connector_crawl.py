@@ -14,12 +14,11 @@ from services.data.reading.crawls import CrawlSource
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled
-from services.data.reading.patience import Patience
+from services.data.reading.patience import SHARE, Patience
 from services.data.reading.samples import Sample, Tried
 from services.data.schema import Column, ColumnType
 
 _PAGE = 50  # documents that are typed together
-_SHARE = 0.8  # of its time, after which a run leaves the rest to the next one
 _COLUMNS = tuple(
     Column(name, kind, nullable)
     for name, kind, nullable in (
@@ -96,7 +95,7 @@ class CrawlConnector:
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The pages that are new or have changed; what the time does not last for is left for the next run."""
         ready, patience = self.ready(compiled, ()), Patience(seconds, sink.wait)
-        with Crawl(self._source, place, cursor, seconds * _SHARE, patience, sink.wait) as crawl:
+        with Crawl(self._source, place, cursor, seconds * SHARE, patience, sink.wait) as crawl:
             found = crawl.documents()
             while page := list(islice(found, _PAGE)):
                 sink.take(ready, page, [document["url"] for document in page], ())

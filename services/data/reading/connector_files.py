@@ -17,8 +17,9 @@ from services.data.reading.files import Files, LocalFiles
 from services.data.reading.folders import Parts, Place
 from services.data.reading.formats import Records
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource
+from services.data.reading.lines import Reader
 from services.data.reading.opening import Opened
-from services.data.reading.patience import Patience
+from services.data.reading.patience import Patience, deadlines
 from services.data.reading.positions import FileState, FoundFile, Start
 from services.data.reading.samples import Sample, Tried, suggested
 from services.data.reading.wholes import Unfinished
@@ -159,16 +160,24 @@ class FilesConnector:
             before, found, todo = self._todo(files, cursor)
             sizes = [max(file.size - start.offset, 0) for file, start in zip(found, todo, strict=True)]
             states, notes, total = [], list[str](), sum(sizes)
+            begun, left, until = False, False, deadlines(seconds)[1]
             for file, start, done in zip(found, todo, accumulate(sizes, initial=0), strict=False):
                 # A Parquet file that is known again was read to its end.
                 if start.state and (self._source.format is FileFormat.PARQUET or file.same(start.state)):
                     states.append(replace(start.state, path=file.path, inode=file.inode, stamp=file.stamp))
                     continue
-                if sink.copies and not sink.copies.fits(file.size):
+                if not left and sink.copies and not sink.copies.fits(file.size):
                     notes.append(f"one run has room for no more files: {file.path} and others are for the next one")
-                    break
-                state = self._read_file(files, compiled, start, sink, partial(_share, done, total), notes)
+                    left = True
+                elif not left and begun and time.monotonic() > until:
+                    notes.append(f"{file.path} and others are left for the next run, as the time of this one has ended")
+                    left = True
+                if left:
+                    states += [replace(start.state, path=file.path, inode=file.inode)] if start.state else []
+                    continue
+                state = self._read_file(files, compiled, start, sink, partial(_share, done, total), notes, until)
                 states += [state] if state else []
+                begun = begun or state != start.state  # a run gets on, however long it takes to see what is new
             kept = [asdict(state) for state in positions.remembered(states, before)]
             return End(files.cursor(kept), notes)
 
@@ -180,6 +189,7 @@ class FilesConnector:
         sink: Sink,
         share: Callable[[int], float],
         notes: list[str],
+        until: float,
     ) -> FileState | None:
         part = tuple(start.path.split("/"))
         with suppress(Unfinished), opening.opened(self._source, files, part, start, sink.copies) as opened:
@@ -191,6 +201,11 @@ class FilesConnector:
                 sink.take(ready, batch.records, [f"{start.path}:{number}" for number in batch.numbers], fields)
                 sink.take_broken(batch.broken, start.path)
                 sink.tell(share(reader.offset - start.offset))
+                if isinstance(reader, Reader) and time.monotonic() > until:
+                    notes.append(f"the rest of {start.path} is left for the next run, as its time has ended")
+                    state = opened.state()
+                    # Not known as it is now, or it would be taken for one that was read to its end.
+                    return replace(state, stamp="") if state else None
             if opened.waiting:
                 waits = f"waits until nothing was written for {multiline.wait(self._source)} seconds"
                 notes.append(f"the last record of {start.path} {waits}")

@@ -11,7 +11,7 @@ from services.data.reading.connector_sql import COUNTED, declared, sql_identity
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
-from services.data.reading.patience import Patience, finish
+from services.data.reading.patience import LEFT, Patience, deadlines, finish
 from services.data.reading.postgres_server import opened, server_of
 from services.data.reading.samples import Sample, Tried
 from services.data.reading.sqlite import Table
@@ -95,7 +95,7 @@ class PostgresConnector:
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins; a server that is away is waited for."""
-        reading = _Reading(self._source, place, compiled, cursor, sink, time.monotonic() + seconds)
+        reading = _Reading(self._source, place, compiled, cursor, sink, seconds)
         finish(reading, Patience(seconds, sink.wait))
         return End({"after": list(reading.after) if reading.after else None}, reading.notes)
 
@@ -104,10 +104,11 @@ class _Reading:
     """One run: how far it is, whatever becomes of the connection."""
 
     def __init__(
-        self, source: SqlSource, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, deadline: float
+        self, source: SqlSource, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float
     ) -> None:
         self._source, self._place, self._compiled = source, place, compiled
-        self._sink, self._deadline = sink, deadline
+        self._sink = sink
+        self._deadline, self._until = deadlines(seconds)
         after = cursor.get("after")
         self.after: tuple[str, str] | None = (after[0], after[1]) if after else None
         self._upto: str | None = None
@@ -144,3 +145,6 @@ class _Reading:
             self.after = last
             self._sink.tell(0.5)
         self.done = not rows
+        if rows and time.monotonic() > self._until:
+            self.done = True
+            self.notes.append(LEFT)

@@ -13,7 +13,7 @@ from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
-from services.data.reading.patience import Patience, finish
+from services.data.reading.patience import LEFT, Patience, deadlines, finish
 from services.data.reading.samples import Sample, Tried, suggested
 from services.data.reading.sqlite import Table
 from services.data.reading.values import Misfit, parse
@@ -91,21 +91,23 @@ class SqlConnector:
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins; a file that somebody has locked is waited for."""
-        reading = _Reading(self._source, place, compiled, cursor, sink, time.monotonic() + seconds)
+        reading = _Reading(self._source, place, compiled, cursor, sink, seconds)
         finish(reading, Patience(seconds, sink.wait))
-        return End({"after": reading.after})
+        return End({"after": reading.after}, reading.notes)
 
 
 class _Reading:
     """One run: how far it is, whoever locks the file."""
 
     def __init__(
-        self, source: SqlSource, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, deadline: float
+        self, source: SqlSource, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float
     ) -> None:
         self._source, self._place, self._compiled, self._sink = source, place, compiled, sink
-        self._deadline, self._fields = deadline, [column.name for column in compiled.columns]
+        self._fields = [column.name for column in compiled.columns]
+        self._deadline, self._until = deadlines(seconds)
         self._ready = extractor.for_fields(compiled, self._fields)
         self.after, self.done = cursor.get("after"), False
+        self.notes: list[str] = []
         self._first: Any = None
         # Its only value is the newest one: set once there is one.
         self._newest: tuple[Any, ...] = ()
@@ -132,6 +134,9 @@ class _Reading:
             self._sink.tell(_fraction(self._first, after, newest))
         # Rows that are added while we read are for the next run, or this one may never end.
         self.done = len(rows) < _PAGE or self.after == newest
+        if not self.done and time.monotonic() > self._until:
+            self.done = True
+            self.notes.append(LEFT)
 
 
 def sql_identity(source: SqlSource) -> str:

@@ -19,6 +19,7 @@ from services.data.reading.robots import Robots
 from services.kit.errors import Code, FailedPrecondition, Failure
 
 _HOPS, _ATTEMPTS = 5, 3
+_ANSWER = 5.0  # seconds that an answer may take, however short the run is
 _MOVED = (301, 302, 303, 307, 308)
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 _PAUSE = 3600.0  # seconds, at most, that a server may ask for without the run ending
@@ -47,7 +48,7 @@ class Crawl:
         crawls.check_rate(source, place.trusted)
         self._source, self._site, self._patience = source, crawls.site(source), patience or Patience()
         self.frontier, self._until = Frontier(cursor), time.monotonic() + seconds
-        self._server = Server(self._site, place, source.agent, min(SECONDS, seconds / 2))
+        self._server = Server(self._site, place, source.agent, min(SECONDS, max(seconds / 2, _ANSWER)))
         self._pace = Pace(self.frontier.asked, self.frontier.pause, self._until, tell)
         self._robots, self._believed = Robots(), 0.0
         self._fetched = 0

@@ -13,13 +13,12 @@ from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kafka_broker import Topic
 from services.data.reading.kafka_records import split
-from services.data.reading.patience import Patience
+from services.data.reading.patience import SHARE, Patience
 from services.data.reading.topics import KafkaSource, LostRecords
 from services.kit.errors import FailedPrecondition, Failure
 
 _PAGE = 8192  # records that are typed together
 _SILENCE = 10.0  # seconds without a record, of those that are there, until a client is made anew
-_SHARE = 0.8  # of its time, after which a run leaves the rest to the next one
 _POLL = 500  # milliseconds
 
 
@@ -30,7 +29,7 @@ class Run:
         self, source: KafkaSource, place: Place, ready: Extractor, cursor: dict[str, Any], sink: Sink, seconds: float
     ) -> None:
         self._source, self._place, self._ready, self._sink = source, place, ready, sink
-        self._seconds, self._until = seconds, time.monotonic() + seconds * _SHARE
+        self._seconds, self._until = seconds, time.monotonic() + seconds * SHARE
         self._cursor = cursor
         self._topic = Topic("", ())
         # By partition: the next offset, and where the run ends.

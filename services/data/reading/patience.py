@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from services.kit.errors import Code, Failure
 
 MOST = 300.0  # seconds without getting on
+SHARE = 0.8  # of its time, after which a run leaves the rest to the next one
 _ANSWER, _QUICK = 60.0, 15.0  # seconds
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
@@ -38,6 +39,15 @@ class Patience:
         self._tell(failure.detail)
         time.sleep(self._wait)
         self._wait = min(self._wait * 2, 10.0)
+
+
+LEFT = "rows are left for the next run, as the time of this one has ended"
+
+
+def deadlines(seconds: float) -> tuple[float, float]:
+    """By the monotonic clock: when a run of so many seconds ends, and from when on it begins nothing more."""
+    now = time.monotonic()
+    return now + seconds, now + seconds * SHARE
 
 
 class Reading(Protocol):

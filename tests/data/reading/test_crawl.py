@@ -63,13 +63,13 @@ def test_requests_go_one_after_the_other_at_the_pace_that_was_agreed(web: Endpoi
 
 
 def test_what_the_time_does_not_last_for_is_left_for_the_next_run_and_read_once(web: Endpoints) -> None:
-    chain(web, 12)
+    chain(web, 8)
     found, cursor, runs = list[str](), dict[str, Any](), 0
     while runs == 0 or cursor["waiting"]:
-        more, cursor, notes = run(web, cursor, 0.35, requests_per_second=10.0)
+        more, cursor, notes = run(web, cursor, 0.8, requests_per_second=5.0)
         found, runs = found + more, runs + 1
         assert bool(notes) == bool(cursor["waiting"])
-    assert (found, runs > 2) == (["/", *(f"/{number}" for number in range(1, 12))], True)
+    assert (found, runs > 1) == (["/", *(f"/{number}" for number in range(1, 8))], True)
 
 
 def test_a_delay_that_is_longer_than_a_run_is_kept_by_the_next_one(web: Endpoints) -> None:
