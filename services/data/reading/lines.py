@@ -15,6 +15,7 @@ from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line
 _MANY = 64  # records that are worth a look whether they are plain
+_ENDLESS = 2**30  # bytes, behind which nobody looks for the end of a line
 _DEEPEST = 200  # levels of a JSON record
 _KEPT = 8192  # characters of a refused record that are kept
 
@@ -125,6 +126,8 @@ class Reader:
         # A shorter one without its end is the last, whatever was added since it was read.
         while length >= LONGEST and not whole and (piece := self._lines.readline(LONGEST)):
             length += len(piece)
+            if length > _ENDLESS:
+                raise FailedPrecondition(f"line {self.number + 1} is longer than 1 GiB: it may be no text")
             whole = piece.endswith(self._lines.end)
         if not whole and not (length and self._complete()):
             self._exhausted, self._open = True, bool(length)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ FUNCTIONS = frozenset(
     """.split()  # noqa: SIM905 - a list of names is read more easily
 )
 _SCHEME = "sqlite:///"
+# Texts, and names with what makes them those of a table or of a result.
+_NAMES = re.compile(r"""'(?:[^']|'')*'|(AS |FROM )?"((?:[^"]|"")*)"(\.)?""")
 _STEPS = 20_000  # of SQLite's machine between two looks at the clock
 _BUSY = 5000  # milliseconds that a statement waits for a lock
 _LENGTH = 16 * 2**20  # bytes of a value
@@ -157,14 +160,21 @@ def _affinity(declared: str) -> ColumnType | None:
     return next((column for hint, column in hints if hint in kind), ColumnType.STRING)
 
 
-def confine(connection: sqlite3.Connection, table: str) -> None:
-    """From now on, statements may read this table and call harmless functions; nothing else compiles."""
-    connection.set_authorizer(_guard(table.lower()))
+def confine(connection: sqlite3.Connection, table: str) -> set[str]:
+    """From now on, statements may read this table and call harmless functions; nothing else compiles.
+
+    The columns that they read come into the set, in lower case.
+    """
+    seen = set[str]()
+    connection.set_authorizer(_guard(table.lower(), seen))
+    return seen
 
 
-def _guard(table: str) -> Callable[..., int]:
+def _guard(table: str, seen: set[str]) -> Callable[..., int]:
     def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
         reads = action == sqlite3.SQLITE_READ and (first or "").lower() == table
+        if reads:
+            seen.add((second or "").lower())
         calls = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in FUNCTIONS
         return sqlite3.SQLITE_OK if action in _ALLOWED or reads or calls else sqlite3.SQLITE_DENY
 
@@ -204,7 +214,7 @@ def page(connection: sqlite3.Connection, source: SqlSource, statement: str, afte
     """The rows of a checked statement above a cursor value (None: from the first), at most so many.
 
     Each page is a read of its own: a long extraction keeps no lock on a database that others write. Raises
-    failed_precondition for a statement that was written for another cursor.
+    failed_precondition for a statement that was written for another cursor, or reads a column that is gone.
     """
     return _page(connection, source, statement, after, rows).fetchall()
 
@@ -221,7 +231,18 @@ def _page(connection: sqlite3.Connection, source: SqlSource, statement: str, aft
         raise FailedPrecondition(f"the rule was made for another cursor than {source.cursor}: add a version to it")
     # No constant is below every cursor: compared with a column of text, even minus infinity is the text "-Inf".
     begin = _edge(connection, source, "min") if after is None else after
-    return connection.execute(statement, {"first": begin, "after": after, "rows": rows})
+    seen = confine(connection, source.table)  # has the statement compiled anew, for the table as it is now
+    found = connection.execute(statement, {"first": begin, "after": after, "rows": rows})
+    # A name that is no column any more would be read as a text, and be the value of each row.
+    if gone := next((name for name in _named_in(statement) if name.lower() not in seen), None):
+        raise FailedPrecondition(f"{source.table} has no column {gone} any more: add a version to the rule")
+    return found
+
+
+def _named_in(statement: str) -> list[str]:
+    """The columns that a statement which we have written names."""
+    found = _NAMES.findall(statement)
+    return [name.replace('""', '"') for before, name, behind in found if name and not before and not behind]
 
 
 def behind(connection: sqlite3.Connection, source: SqlSource, after: Any, most: int) -> int:
