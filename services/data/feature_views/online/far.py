@@ -47,6 +47,7 @@ class InRedis:
         self.trusted, self.behind = set[Place](), asyncio.Event()
         self.most, self.used = most, 0
         self._full_until = 0.0
+        self._link.looked = self._look
         self.start, self.close = self._link.start, self._link.close
 
     async def read(self, place: Place, stamp: int, keys: Sequence[bytes]) -> Found:
@@ -138,6 +139,11 @@ class InRedis:
             if not await self._write(COPY, place, [token, _DEAD, ends, LIFE, *_flat(piece)]):
                 return False
         return True
+
+    async def _look(self) -> None:
+        """Raises RedisError where our user may not read: it is away then, and not each call fails anew."""
+        await self._redis.hmget(PREFIX, [AT])
+        await self._redis.memory_usage(PREFIX)
 
     async def _write(self, script: str, place: Place, values: Sequence[object]) -> bool:
         async def run() -> bool:

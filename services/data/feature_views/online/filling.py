@@ -48,10 +48,8 @@ class Filling:
         try:
             while True:
                 busy = False
-                try:
+                with suppress(Failure):  # of the database or Redis, which say so themselves
                     busy = await self.look()
-                except Failure as failure:
-                    log.info("features in redis wait: %s", failure)
                 await asyncio.sleep(_SOON if busy else _IDLE)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_SOON if busy else _EVERY):
