@@ -269,6 +269,20 @@ async def test_versions_that_come_in_between_are_divided_as_well(home: House) ->
     assert DeltaTable(location.uri, version=location.delta_version).to_pyarrow_table().num_rows == 11
 
 
+async def test_many_keys_are_told_of_one_data_set_but_not_in_lists_and_events(home: House) -> None:
+    await add(home, "flights", ROWS)
+    layout, bare = keys([f"c{n}" for n in range(257)]), pb.Partitioning(strategy=KEY, fields=["carrier"])
+    found, stub = await divide(home, layout), home.stub(DataSetsStub, "data")
+    version = await stub.GetDataSetVersion(datasets_pb2.GetDataSetVersionRequest(data_set="flights", version=2))
+
+    assert (found.partitioning, version.partitioning) == (layout, layout)
+    versions = (await stub.ListDataSetVersions(datasets_pb2.ListDataSetVersionsRequest(data_set="flights"))).versions
+    sets = (await stub.ListDataSets(datasets_pb2.ListDataSetsRequest())).data_sets
+    assert [versions[0].partitioning, sets[0].partitioning] == [bare, bare]
+    told = await home.heard(data_events_pb2.DataSetVersionAdded, 2)
+    assert told[-1].version.partitioning == bare
+
+
 async def test_two_rewrites_at_once_come_one_after_the_other(home: House) -> None:
     await add(home, "flights", ROWS)
     first, second = await asyncio.gather(begin(home, LAYOUT), begin(home, keys(["UA"])))

@@ -124,7 +124,9 @@ class DataSet(_message.Message):
 
     @_builtins.property
     def partitioning(self) -> _partitions_pb2.Partitioning:
-        """How new versions are divided; unset where they are not. Without keys and bounds where a field is masked."""
+        """How new versions are divided; unset where they are not. Without keys and bounds where a field is masked, and in lists without
+        more than 256 keys.
+        """
 
     def __init__(
         self,
@@ -301,7 +303,9 @@ class DataSetVersion(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def partitioning(self) -> _partitions_pb2.Partitioning:
-        """How its rows are divided; unset where they are not. Without keys and bounds for callers for whom a field is masked."""
+        """How its rows are divided; unset where they are not. Without keys and bounds for callers for whom a field is masked,
+        and in lists and events without more than 256 keys.
+        """
 
     def __init__(
         self,

@@ -49,12 +49,13 @@ class DataSetsApi:
 
     async def ListDataSets(self, request: pb.ListDataSetsRequest, call: Call) -> pb.ListDataSetsResponse:
         found = await self._data_sets.list(call.scope, request.page_size, request.page_token, request.show_deleted)
-        data_sets = [data_set_to_wire(data_set) for data_set in found.items]
+        data_sets = [data_set_to_wire(data_set, shorten=True) for data_set in found.items]
         return pb.ListDataSetsResponse(data_sets=data_sets, next_page_token=found.next_token)
 
     async def SearchCatalogue(self, request: pb.SearchCatalogueRequest, call: Call) -> pb.SearchCatalogueResponse:
         page = await self._catalogue.search(call.scope, request.query, request.page_size, request.page_token)
-        return pb.SearchCatalogueResponse(data_sets=map(data_set_to_wire, page.items), next_page_token=page.next_token)
+        data_sets = [data_set_to_wire(data_set, shorten=True) for data_set in page.items]
+        return pb.SearchCatalogueResponse(data_sets=data_sets, next_page_token=page.next_token)
 
     async def UpdateDataSet(self, request: pb.UpdateDataSetRequest, call: Call) -> pb.DataSet:
         values = changes_from_wire(request)
@@ -74,7 +75,7 @@ class DataSetsApi:
     ) -> pb.ListDataSetVersionsResponse:
         found = await self._data_sets.versions(call.scope, request.data_set, request.page_size, request.page_token)
         hidden = await self._data_sets.hidden(call.principal, request.data_set)
-        versions = [version_to_wire(veiled(version, hidden)) for version in found.items]
+        versions = [version_to_wire(veiled(version, hidden), shorten=True) for version in found.items]
         return pb.ListDataSetVersionsResponse(versions=versions, next_page_token=found.next_token)
 
     async def ReadRows(self, request: pb.ReadRowsRequest, call: Call) -> pb.ReadRowsResponse:

@@ -8,7 +8,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
@@ -65,6 +65,11 @@ def check_layout(layout: Layout) -> None:
 
 
 _EACH = "must have a value for each field"
+
+
+def brief(layout: Layout | None) -> Layout | None:
+    """Without its keys where they are many: for pages and events, which have many layouts."""
+    return replace(layout, keys=()) if layout and sum(map(len, layout.keys)) > MOST else layout
 
 
 def _need(holds: bool, part: str, rule: str) -> None:

@@ -11,6 +11,7 @@ from aimass.v1 import schema_pb2
 from services.data.datasets.differences import Diff, Kind
 from services.data.datasets.domain import DataSet, DataSetVersion, Lineage, LineageNode, Location, Quality, Tag, Which
 from services.data.datasets.evolution import SchemaChange
+from services.data.datasets.layouts import brief
 from services.data.datasets.masking import hidden_of, veiled_layout
 from services.data.datasets.wire_layouts import layout_to_wire
 from services.data.wire import schema_to_wire
@@ -19,8 +20,9 @@ from services.kit.fields import masked
 from services.kit.timestamps import to_wire
 
 
-def data_set_to_wire(found: DataSet) -> pb.DataSet:
-    """A data set; its etag is its generation."""
+def data_set_to_wire(found: DataSet, shorten: bool = False) -> pb.DataSet:
+    """A data set; its etag is its generation. `shorten`: without the keys of partitions where they are many."""
+    layout = veiled_layout(found.layout, hidden_of(found.masked_columns))
     return pb.DataSet(
         data_set=found.data_set,
         description=found.description,
@@ -31,7 +33,7 @@ def data_set_to_wire(found: DataSet) -> pb.DataSet:
         delete_time=to_wire(found.delete_time),
         owner=found.owner,
         masked_columns=found.masked_columns,
-        partitioning=layout_to_wire(veiled_layout(found.layout, hidden_of(found.masked_columns))),
+        partitioning=layout_to_wire(brief(layout) if shorten else layout),
         landed_from=found.landed_from,
         branch_of=found.branch_of,
         branch_version=found.branch_version,
@@ -52,8 +54,8 @@ def changes_from_wire(request: pb.UpdateDataSetRequest) -> dict[str, Any]:
     return values
 
 
-def version_to_wire(found: DataSetVersion) -> pb.DataSetVersion:
-    """A version with schema, quality and parents."""
+def version_to_wire(found: DataSetVersion, shorten: bool = False) -> pb.DataSetVersion:
+    """A version with schema, quality and parents. `shorten`: as with a data set."""
     return pb.DataSetVersion(
         data_set=found.data_set,
         version=found.version,
@@ -65,7 +67,7 @@ def version_to_wire(found: DataSetVersion) -> pb.DataSetVersion:
         quality=quality_to_wire(found.quality),
         parents=[node_to_wire(node) for node in found.parents],
         create_time=to_wire(found.create_time),
-        partitioning=layout_to_wire(found.layout),
+        partitioning=layout_to_wire(brief(found.layout) if shorten else found.layout),
     )
 
 
