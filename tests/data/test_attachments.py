@@ -1,5 +1,8 @@
 """Rules that download: what a column's URLs lead to is kept by digest, whatever the servers do, and rows stay."""
 
+import contextlib
+import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -232,6 +235,46 @@ async def test_a_file_that_its_store_has_lost_is_fetched_when_what_landed_is_rea
     await again(tenant, "photos")
     assert lost.exists()
     assert [await content(stub(tenant.house), "photos", digest(data)) for data in (b"one", b"two")] == [b"one", b"two"]
+
+
+def table(folder: Path, urls: list[str]) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
+        shop.execute("CREATE TABLE photos (id INTEGER PRIMARY KEY, photo TEXT)")
+        shop.executemany("INSERT INTO photos (photo) VALUES (?)", [(url,) for url in urls])
+
+
+def documents(folder: Path, urls: list[str]) -> None:
+    photos = [{"photo": url} for url in urls]
+    (folder / "shop.jsonl").write_text(json.dumps({"photos": photos}) + "\n")
+
+
+EACH = [{"name": "photo", "from": "$.photos[*].photo", "type": "COLUMN_TYPE_STRING"}]
+KINDS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "sql": (
+        table,
+        {"sql": {"url": "sqlite:///shop.db", "table": "photos", "cursor": "id"}},
+        {"sql": {"sql": "SELECT id, photo FROM photos"}},
+    ),
+    "json": (
+        documents,
+        {"files": {"pattern": "shop.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
+        {"json": {"columns": EACH}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_rule_downloads(tenant: Tenant, home: Path, web: Files, kind: str) -> None:
+    write, source, definition = KINDS[kind]
+    web.files |= {"/a": b"one", "/b": b"two"}
+    folder = home / "import" / "acme"
+    folder.mkdir(parents=True)
+    write(folder, [web.url("/a"), web.url("/b"), web.url("/a")])
+    await tenant.rule("photos", source, definition | {"downloads": rule()["downloads"]})
+    await tenant.extract("photos")
+    rows = await tenant.rows("photos")
+    assert [row["photo_digest"] for row in rows] == [digest(b"one"), digest(b"two"), digest(b"one")]
+    assert web.asked == {"/a": 1, "/b": 1}
 
 
 async def test_each_rule_of_a_set_has_the_files_of_its_rows(
