@@ -13,6 +13,7 @@ from services.data.partition_advice.history import Asked
 from services.data.partition_advice.sampling import Sample
 from services.data.partition_advice.simulating import Simulator, as_it_is, laid_out
 from services.data.schema import ColumnType
+from services.kit.errors import Code, Failure
 
 _GAIN = 0.10  # of the time of a query, that a rewrite must save
 _ALIKE = 0.03  # of the time: what costs so little more is as cheap
@@ -35,7 +36,10 @@ class Question:
 
 
 def advise(question: Question, tell: Callable[[float], bool] = lambda done: True) -> Advice:
-    """The advice. `tell` hears how far it is, and says whether there is time to try more."""
+    """The advice. `tell` hears how far it is, and says whether there is time to try more.
+
+    Raises limit_exceeded where there is none before anything was tried.
+    """
     sample, machine = question.sample, question.machine
     mixed = mix(sample, question.history)
     simulator = Simulator(sample, drawn(sample, mixed), question.appended)
@@ -44,14 +48,17 @@ def advise(question: Question, tell: Callable[[float], bool] = lambda done: True
     current = simulator.choice(as_it_is(sample, question.layout, placing)) if placing else undivided
     # Dividing holds a row group of each partition.
     most = int(min(MOST, max(machine.dividing_memory / 4 / max(ROW_GROUP * sample.row_bytes, 1), 2)))
-    groups, found = fields(sample, mixed), list[Choice]()
+    groups, found, stopped = fields(sample, mixed), list[Choice](), False
     for candidate in candidates(sample, groups, most):
         if not tell(min(len(found) / (18 * max(len(groups), 1)), 1.0)):
+            stopped = True
             break
         found.append(simulator.choice(laid_out(sample, candidate)))
+    if stopped and not found:
+        raise Failure(Code.LIMIT_EXCEEDED, "the processor time was used up before a layout was tried")
     best = _chosen(found, undivided, machine)
     others = _others(found, best)
-    wanted = reasons.Basis(question.history, question.masked, sample, machine, question.appended, most)
+    wanted = reasons.Basis(question.history, question.masked, sample, machine, question.appended, most, stopped)
     return Advice(
         best,
         reasons.of(best, undivided, found, wanted),

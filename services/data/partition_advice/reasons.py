@@ -28,7 +28,8 @@ class Basis:
     sample: Sample
     machine: Machine
     appended: Sequence[int]
-    most: int
+    most: int  # partitions
+    stopped: bool = False
 
 
 def of(best: Choice, undivided: Choice, tried: Sequence[Choice], basis: Basis) -> tuple[str, ...]:
@@ -46,6 +47,8 @@ def of(best: Choice, undivided: Choice, tried: Sequence[Choice], basis: Basis) -
             f"{len(basis.appended)} of the last versions were appended: each such version adds a file to every "
             "partition that it has rows of, until the data set is divided anew."
         )
+    if basis.stopped:
+        found.append(f"The processor time was used up after {len(tried)} layouts: others were not tried.")
     return tuple(found)
 
 

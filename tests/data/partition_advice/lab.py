@@ -129,6 +129,10 @@ def sample(base: Laid) -> Sample:
 
 def advice(base: Laid, queries: Sequence[str], machine: Machine = MACHINE, appended: Sequence[int] = ()) -> Advice:
     """What is advised."""
-    asked = history(base, queries)
-    types = {column.name: column.type for column in base.columns}
-    return advise(Question(sample(base), base.layout, types, asked, appended, machine))
+    return advise(question(base, queries, machine, appended))
+
+
+def question(base: Laid, queries: Sequence[str], machine: Machine = MACHINE, appended: Sequence[int] = ()) -> Question:
+    """What advice is asked for."""
+    asked, types = history(base, queries), {column.name: column.type for column in base.columns}
+    return Question(sample(base), base.layout, types, asked, appended, machine)

@@ -9,8 +9,9 @@ import pytest
 
 from services.data.datasets import dividing
 from services.data.datasets.layouts import check_layout, typed
+from services.data.partition_advice import sampling
 from services.data.partition_advice.candidates import candidates
-from services.data.partition_advice.sampling import sampled, text_of
+from services.data.partition_advice.sampling import text_of
 from services.data.schema import ColumnType
 from tests.data.partition_advice import lab
 
@@ -66,12 +67,17 @@ def test_a_value_is_written_as_layouts_have_it(text: str, kind: ColumnType) -> N
     assert text_of(typed(text, kind), kind) == text
 
 
-def test_a_sample_stands_for_all_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("read", "least", "most"), [(2_000_000, 30_000, 60_000), (20_000, 16_000, 25_000)])
+def test_a_sample_stands_for_all_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int, least: int, most: int
+) -> None:
+    monkeypatch.setattr(sampling, "_READ", read)  # rows, so that a test needs no millions
     table = pa.table({"id": range(100_000), "text": [f"t{number % 7}" for number in range(100_000)]})
     base = lab.laid(tmp_path / "base", table)
-    found = sampled(base.folder, base.files, base.columns, ["id"])
+    found = sampling.sampled(base.folder, base.files, base.columns, ["id"])
 
     assert (list(found.columns), found.rows, len(found.group_rows)) == (["id"], 100_000, 13)
-    assert 30_000 <= found.size <= 60_000
+    assert least <= found.size <= most
     assert found.size * found.scale == pytest.approx(100_000)
     assert set(found.widths) == {"id", "text"}
+    assert found.columns["id"].values[-1] > 75_000, "rows from all over the table"

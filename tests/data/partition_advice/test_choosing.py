@@ -8,11 +8,13 @@ import pytest
 
 from services.data.datasets import dividing
 from services.data.datasets.layouts import Layout, Placing, Strategy
+from services.data.partition_advice.choosing import advise
 from services.data.partition_advice.domain import Machine
 from services.data.partition_advice.draws import drawn
 from services.data.partition_advice.history import Kind, Selector
 from services.data.partition_advice.simulating import Simulator, as_it_is
 from services.data.sql import check_query
+from services.kit.errors import Failure
 from tests.data.partition_advice import lab
 from tests.data.partition_advice.rivals import rivals
 from tests.data.partition_advice.workloads import workload
@@ -97,3 +99,15 @@ def test_a_layout_that_is_there_is_compared(tmp_path: Path) -> None:
 
     assert advice.current.files_read < 2
     assert advice.undivided.files_read == 16
+
+
+def test_what_was_tried_counts_when_the_time_is_used_up(tmp_path: Path) -> None:
+    made = workload(1, 60_000, ordered=False)
+    base = lab.laid(tmp_path / "base", made.table)
+    question, turns = lab.question(base, made.known), iter([True, True, False])
+    found = advise(question, lambda _: next(turns))
+
+    assert found.tried == 2
+    assert found.reasons[-1] == "The processor time was used up after 2 layouts: others were not tried."
+    with pytest.raises(Failure, match="before a layout was tried"):
+        advise(question, lambda _: False)
