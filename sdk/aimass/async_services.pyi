@@ -1577,7 +1577,13 @@ class AsyncRuleSets:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[rule_sets_pb2.RuleSet]: ...
     async def test_rule_set(
-        self, *, rule_set: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule_set: str,
+        version: int | None = ...,
+        records: int | None = ...,
+        landed: bool | None = ...,
+        timeout: Seconds = ...,
     ) -> rule_sets_pb2.TestRuleSetResponse:
         """Runs a version on a sample of its source: what each rule takes, which rules overlap, and what none of them
         takes."""
@@ -1635,7 +1641,13 @@ class AsyncRules:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[rules_pb2.Rule]: ...
     async def test_rule(
-        self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule: str,
+        version: int | None = ...,
+        records: int | None = ...,
+        landed: bool | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.TestRuleResponse:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
         coverage of the rule and of each of its columns."""
@@ -1647,6 +1659,7 @@ class AsyncRules:
         records: int | None = ...,
         cpu_seconds: int | None = ...,
         check_urls: bool | None = ...,
+        landed: bool | None = ...,
         timeout: Seconds = ...,
     ) -> rules_pb2.DiscoverRulesResponse:
         """Proposes rules for the first records of a source, best first, each with its evidence; creates none."""
@@ -1857,6 +1870,7 @@ class AsyncSources:
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
         crawl: sources_pb2.CrawlSource | Fields | None = ...,
         records: int | None = ...,
+        landed: bool | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
         """Reads the first records of a source, and the schema that they suggest."""

@@ -1639,7 +1639,13 @@ class RuleSets:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[rule_sets_pb2.RuleSet]: ...
     def test_rule_set(
-        self, *, rule_set: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule_set: str,
+        version: int | None = ...,
+        records: int | None = ...,
+        landed: bool | None = ...,
+        timeout: Seconds = ...,
     ) -> rule_sets_pb2.TestRuleSetResponse:
         """Runs a version on a sample of its source: what each rule takes, which rules overlap, and what none of them
         takes."""
@@ -1698,7 +1704,13 @@ class Rules:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[rules_pb2.Rule]: ...
     def test_rule(
-        self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        rule: str,
+        version: int | None = ...,
+        records: int | None = ...,
+        landed: bool | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.TestRuleResponse:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
         coverage of the rule and of each of its columns."""
@@ -1710,6 +1722,7 @@ class Rules:
         records: int | None = ...,
         cpu_seconds: int | None = ...,
         check_urls: bool | None = ...,
+        landed: bool | None = ...,
         timeout: Seconds = ...,
     ) -> rules_pb2.DiscoverRulesResponse:
         """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs
@@ -1932,6 +1945,7 @@ class Sources:
         kafka: sources_pb2.KafkaSource | Fields | None = ...,
         crawl: sources_pb2.CrawlSource | Fields | None = ...,
         records: int | None = ...,
+        landed: bool | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
         """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or

@@ -13,6 +13,7 @@ from services.data.metering.service import Metering
 from services.data.rule_sets.service import RuleSets
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
+from services.data.warehouse.samples import LandedSamples
 from services.data.warehouse.service import Warehouse
 from services.data.warehouse.store import WarehouseStore
 from services.kit.app import Runtime
@@ -34,7 +35,7 @@ def extracting(
     """The slice of extractions, and the warehouse that they land in."""
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     warehouse = Warehouse(WarehouseStore(database), sources, data_sets, metering, limits, runtime.now)
-    sources.was_read = store.read_from
+    sources.was_read, sources.landed = store.read_from, LandedSamples(warehouse, data_sets).opened
     inputs = Inputs(store, sources, warehouse, config.landed_records_at_once)
     around = (metering, runtime.now, runtime.spawn)
     most = config.download_mib * 2**20

@@ -346,22 +346,28 @@ class TestRuleSetRequest(_message.Message):
     RULE_SET_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     rule_set: _builtins.str
     version: _builtins.int
     """The newest if unset."""
     records: _builtins.int
     """How many records to read; 1,000 if unset, at most 10,000."""
+    landed: _builtins.bool
+    """Of a landed source: read what has landed last of it, and not the source, which may be away. Needs the permission to read the
+    landed data set, and to unmask it where its records are masked: forbidden.
+    """
     def __init__(
         self,
         *,
         rule_set: _builtins.str = ...,
         version: _builtins.int = ...,
         records: _builtins.int = ...,
+        landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "records", b"records", "rule_set", b"rule_set", "version", b"version"
+        "landed", b"landed", "records", b"records", "rule_set", b"rule_set", "version", b"version"
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

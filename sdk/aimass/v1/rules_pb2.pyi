@@ -565,21 +565,29 @@ class TestRuleRequest(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     version: _builtins.int
     """The newest if unset."""
     records: _builtins.int
     """How many records to read; 1,000 if unset, at most 10,000."""
+    landed: _builtins.bool
+    """Of a landed source: read what has landed last of it, and not the source, which may be away. Needs the permission to read the
+    landed data set, and to unmask it where its records are masked: forbidden.
+    """
     def __init__(
         self,
         *,
         rule: _builtins.str = ...,
         version: _builtins.int = ...,
         records: _builtins.int = ...,
+        landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "rule", b"rule", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "landed", b"landed", "records", b"records", "rule", b"rule", "version", b"version"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -719,6 +727,7 @@ class DiscoverRulesRequest(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     CHECK_URLS_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     records: _builtins.int
     """How many records to learn from; 5,000 if unset, at most 20,000."""
@@ -728,6 +737,11 @@ class DiscoverRulesRequest(_message.Message):
     """If set, up to three of the URLs that a column holds are fetched, twelve in all, of at most 4 MiB each, to see what they lead to. Their
     servers see that. Otherwise no server is asked.
     """
+    landed: _builtins.bool
+    """Of a landed source: read what has landed last of it, and not the source, which may be away. Needs the permission to read the
+    landed data set, and to unmask it where its records are masked: forbidden.
+    invalid_value: the source is a table, whose columns are asked of its database.
+    """
     def __init__(
         self,
         *,
@@ -735,11 +749,21 @@ class DiscoverRulesRequest(_message.Message):
         records: _builtins.int = ...,
         cpu_seconds: _builtins.int = ...,
         check_urls: _builtins.bool = ...,
+        landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "check_urls", b"check_urls", "cpu_seconds", b"cpu_seconds", "records", b"records", "source", b"source"
+        "check_urls",
+        b"check_urls",
+        "cpu_seconds",
+        b"cpu_seconds",
+        "landed",
+        b"landed",
+        "records",
+        b"records",
+        "source",
+        b"source",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

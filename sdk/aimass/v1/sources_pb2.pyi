@@ -1067,10 +1067,15 @@ class PreviewSourceRequest(_message.Message):
     KAFKA_FIELD_NUMBER: _builtins.int
     CRAWL_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    LANDED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """An existing source, or ..."""
     records: _builtins.int
     """How many records to read; 20 if unset, at most 100."""
+    landed: _builtins.bool
+    """Of an existing source that is landed: read what has landed last of it, and not the source, which may be away. Needs the permission to read the
+    landed data set, and to unmask it where its records are masked: forbidden.
+    """
     @_builtins.property
     def sql(self) -> Global___SqlSource: ...
     @_builtins.property
@@ -1091,6 +1096,7 @@ class PreviewSourceRequest(_message.Message):
         kafka: Global___KafkaSource | None = ...,
         crawl: Global___CrawlSource | None = ...,
         records: _builtins.int = ...,
+        landed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "crawl", b"crawl", "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
@@ -1105,6 +1111,8 @@ class PreviewSourceRequest(_message.Message):
         b"kafka",
         "kind",
         b"kind",
+        "landed",
+        b"landed",
         "pushed",
         b"pushed",
         "records",

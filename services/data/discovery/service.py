@@ -9,8 +9,9 @@ from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget, unused
 from services.data.metering.service import Metering, waited_for
 from services.data.reading.formats import Records
 from services.data.reading.kinds import Definition, FilesSource, to_json
+from services.data.reading.landed import LandedRecords
 from services.data.sources.service import Sources
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.errors import InvalidValue, Violation
 from services.kit.process import Limits
 from services.kit.turns import Turns
@@ -37,25 +38,30 @@ class Discoveries:
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
         check_urls: bool = False,
+        landed_for: Principal | None = None,
     ) -> Discovery:
-        """Rules for the first records of a source. What it used is published under the reservation.
+        """Rules for the first records of a source, or, for a caller, for those that landed last of it.
 
         `check_urls`: a few of the URLs that columns hold are fetched.
 
-        Raises not_found, invalid_value, egress_denied, limit_exceeded.
+        Raises not_found, invalid_value, egress_denied, limit_exceeded; failed_precondition where none have landed,
+        forbidden.
         """
         _check(records)
         usage = unused("", "discovery", budget, DEFAULT_SECONDS)
-        definition = (await self._sources.get(scope, source)).definition
+        saved, most = await self._sources.get(scope, source), records or _RECORDS
+        if landed_for and saved.definition.records is Records.ROWS:
+            rule = "must not be set for a table: its columns are asked of its database"
+            raise InvalidValue(f"landed {rule}", [Violation("/landed", rule)])
         limits = waited_for(self._limits, seconds)
         async with (
             self._free.turn(scope.tenant),
-            self._sources.place(scope, definition, source, most=records or _RECORDS) as place,
+            self._sources.sample(scope, saved, most, landed_for) as (where, place),
         ):
             request = {
-                "source": to_json(definition),
+                "source": where.to_json() if isinstance(where, LandedRecords) else to_json(where),
                 "place": place.to_json(),
-                "records": records or _RECORDS,
+                "records": most,
                 "check_urls": check_urls,
                 "allow": self._allow,
             }

@@ -5,9 +5,9 @@ from dataclasses import replace
 from services.data.discovery import columns, documents, downloads, records, topics
 from services.data.discovery.domain import discovery_to_json
 from services.data.discovery.evidence import fitting
+from services.data.reading import connectors
 from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_sql import SqlConnector
-from services.data.reading.connectors import connector
 from services.data.reading.crawls import CrawlSource
 from services.data.reading.folders import Place
 from services.data.reading.formats import Records
@@ -18,8 +18,9 @@ from services.kit.child import Child, Json
 
 def main(request: Json, child: Child) -> Json:
     """`{source, place, records, check_urls, allow}` to a Discovery. Raises invalid_value, limit_exceeded."""
-    source, place = source_from_json(request["source"]), Place.from_json(request["place"])
-    sample = connector(source).preview(place, int(request["records"]))
+    said, place = request["source"], Place.from_json(request["place"])
+    source = source_from_json(said["source"] if said["kind"] == "landed" else said)
+    sample = connectors.of_json(said).preview(place, int(request["records"]))
     match source:
         case SqlSource():
             reader = PostgresConnector(source) if source.remote else SqlConnector(source)

@@ -30,7 +30,9 @@ class RuleSetsApi:
         return pb.ListRuleSetsResponse(rule_sets=found, next_page_token=page.next_token)
 
     async def TestRuleSet(self, request: pb.TestRuleSetRequest, call: Call) -> pb.TestRuleSetResponse:
-        trial = await self._rule_sets.test(call.scope, request.rule_set, request.version, request.records)
+        landed_for = call.principal if request.landed else None
+        asked = request.rule_set, request.version, request.records
+        trial = await self._rule_sets.test(call.scope, *asked, landed_for)
         return trial_to_wire(trial)
 
     async def ActivateRuleSet(self, request: pb.ActivateRuleSetRequest, call: Call) -> pb.RuleSet:

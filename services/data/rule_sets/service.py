@@ -13,7 +13,7 @@ from services.data.rule_sets.store import RuleSetStore
 from services.data.rules.domain import Draft, check_drafts, check_fit, check_there, records_tried
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.db import Once
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
@@ -107,16 +107,18 @@ class RuleSets:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
 
-    async def test(self, scope: Scope, name: str, version: int, records: int) -> Trial:
-        """Tries a version on the first records of its source.
+    async def test(
+        self, scope: Scope, name: str, version: int, records: int, landed_for: Principal | None = None
+    ) -> Trial:
+        """Tries a version on the first records of its source, or, for a caller, on those that landed last of it.
 
-        Raises not_found, unknown_version, limit_exceeded, failed_precondition.
+        Raises not_found, unknown_version, limit_exceeded, failed_precondition, forbidden.
         """
         most = records_tried(records)
         view = await self._store.get(scope, name, version)
         compiled = await self._store.read(lambda connection: self._compiled(connection, scope, view.version))
         source = await self._sources.get(scope, view.rule_set.source)
-        tried = await self._sources.tries(scope, source, compiled, most)
+        tried = await self._sources.tries(scope, source, compiled, most, landed_for)
         return await asyncio.to_thread(trying.tried, view.version, tried)
 
     async def activate(self, scope: Scope, name: str, version: int, etag: str) -> RuleSetView:

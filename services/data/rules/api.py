@@ -32,13 +32,16 @@ class RulesApi:
         return pb.ListRulesResponse(rules=[rule_to_wire(rule) for rule in page.items], next_page_token=page.next_token)
 
     async def TestRule(self, request: pb.TestRuleRequest, call: Call) -> pb.TestRuleResponse:
-        return trial_to_wire(await self._rules.test(call.scope, request.rule, request.version, request.records))
+        landed_for = call.principal if request.landed else None
+        asked = request.rule, request.version, request.records
+        return trial_to_wire(await self._rules.test(call.scope, *asked, landed_for))
 
     async def DiscoverRules(self, request: pb.DiscoverRulesRequest, call: Call) -> pb.DiscoverRulesResponse:
         budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
         sample = request.source, request.records
+        landed_for = call.principal if request.landed else None
         found = await self._discoveries.discover(
-            call.scope, *sample, call.remaining(), budget, reservation, request.check_urls
+            call.scope, *sample, call.remaining(), budget, reservation, request.check_urls, landed_for
         )
         return discovery_to_wire(found)
 

@@ -17,7 +17,7 @@ from services.data.rules.compiling import compile_rule, with_downloads
 from services.data.rules.domain import Draft, Rule, RuleVersion, RuleView, Trial
 from services.data.rules.store import RuleStore
 from services.data.sources.service import Sources
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.db import Once
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
@@ -123,14 +123,19 @@ class Rules:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
 
-    async def test(self, scope: Scope, name: str, version: int, records: int) -> Trial:
-        """Tries a version on the first records of its source. Raises not_found, unknown_version, limit_exceeded."""
+    async def test(
+        self, scope: Scope, name: str, version: int, records: int, landed_for: Principal | None = None
+    ) -> Trial:
+        """Tries a version on the first records of its source, or, for a caller, on those that landed last of it.
+
+        Raises not_found, unknown_version, limit_exceeded; failed_precondition where none have landed, forbidden.
+        """
         most = domain.records_tried(records)
         view = await self._store.get(scope, name, version)
         source = await self._sources.get(scope, view.rule.source)
         domain.check_fit(view.version.definition, source.definition, source.source)
         compiled = view.version.compiled
-        tried = await self._sources.tries(scope, source, compiled, most)
+        tried = await self._sources.tries(scope, source, compiled, most, landed_for)
         return await asyncio.to_thread(trying.tried, compiled, tried)
 
     async def activate(self, scope: Scope, name: str, version: int, etag: str) -> RuleView:

@@ -9,7 +9,7 @@ from services.data.sources.uploads import SourceUploads
 from services.data.sources.wire import definition_of, files_to_wire, source_to_wire, upload_to_wire
 from services.data.structs import from_struct, to_struct
 from services.data.wire import schema_to_wire
-from services.kit.errors import InvalidValue
+from services.kit.errors import InvalidValue, Violation
 from services.kit.rpc import Call
 
 _FIELDS = ("description", "landed", *SOURCES)
@@ -51,7 +51,12 @@ class SourcesApi:
             raise InvalidValue("a preview is of a saved source or of a description, one of them")
         saved = await self._sources.get(call.scope, request.source) if request.source else None
         definition = saved.definition if saved else definition_of(request)
-        sample = await self._sources.preview(call.scope, definition, request.records, request.source)
+        if request.landed and not saved:
+            raise InvalidValue("nothing of a description has landed", [Violation("/landed", "is of a saved source")])
+        if saved and request.landed:
+            sample = await self._sources.preview_landed(call.principal, saved, request.records)
+        else:
+            sample = await self._sources.preview(call.scope, definition, request.records, request.source)
         records = [to_struct(record) for record in sample.records]
         suggested = files_to_wire(sample.suggested) if sample.suggested else None
         schema = schema_to_wire(sample.columns)

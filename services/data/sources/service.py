@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ from services.data.reading.kinds import (
     compiled_to_json,
     to_json,
 )
+from services.data.reading.landed import LandedRecords
 from services.data.reading.places import Places
 from services.data.reading.samples import Sample, Tried
 from services.data.reading.sqlite import Table
@@ -29,7 +31,7 @@ from services.data.sources.pushes import Pushes
 from services.data.sources.store import SourceStore
 from services.data.sources.work import sample_from_json, table_from_json, tried_from_json
 from services.kit import process
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.db import Once
 from services.kit.errors import FailedPrecondition, InvalidValue
 from services.kit.pages import Page
@@ -41,6 +43,9 @@ _RECORDS, _MOST = 20, 100  # of a preview
 _WORK, _LIMITS = "services.data.sources.work", Limits(seconds=25.0, memory_mib=768)
 
 
+Opening = Callable[[Principal, Source, int], AbstractAsyncContextManager[tuple[LandedRecords, Place]]]
+
+
 class Sources:
     """The use cases."""
 
@@ -50,6 +55,8 @@ class Sources:
         """`vault` encrypts secrets."""
         self._store, self._places, self._vault, self._now = store, places, vault, now
         self.pushes = pushes
+        # Opens the records of a source that landed last, for a caller.
+        self.landed: Opening | None = None
         # Whether a source was extracted, or is just now.
         self.was_read: Callable[[Connection, Scope, str], bool] = lambda *_: False
 
@@ -84,10 +91,26 @@ class Sources:
                 await asyncio.to_thread(reader.look, place)
 
     @staticmethod
-    async def _ask(definition: Definition, place: Place, **asked: Any) -> Any:
+    async def _ask(definition: Definition | LandedRecords, place: Place, **asked: Any) -> Any:
         """What a child says to it."""
-        request = {"source": to_json(definition), "place": place.to_json(), **asked}
-        return await process.run(_WORK, request, _LIMITS)
+        said = definition.to_json() if isinstance(definition, LandedRecords) else to_json(definition)
+        return await process.run(_WORK, {"source": said, "place": place.to_json(), **asked}, _LIMITS)
+
+    @contextlib.asynccontextmanager
+    async def sample(
+        self, scope: Scope, source: Source, records: int, landed_for: Principal | None = None
+    ) -> AsyncIterator[tuple[Definition | LandedRecords, Place]]:
+        """Where the first records of a source lie, or, for a caller, those that landed last of it.
+
+        Raises as `place` does; failed_precondition where none have landed, forbidden.
+        """
+        if landed_for is None:
+            async with self.place(scope, source.definition, source.source, most=records) as place:
+                yield source.definition, place
+            return
+        assert self.landed
+        async with self.landed(landed_for, source, records) as found:
+            yield found
 
     @contextlib.asynccontextmanager
     async def place(
@@ -180,6 +203,14 @@ class Sources:
                 return sample_from_json(await self._ask(definition, place, ask="preview", records=records or _RECORDS))
             return await asyncio.to_thread(reader.preview, place, records or _RECORDS)
 
+    async def preview_landed(self, principal: Principal, source: Source, records: int) -> Sample:
+        """The same of what landed last of a source. Raises as `sample` does."""
+        if not 0 <= records <= _MOST:
+            raise InvalidValue(f"records must be between 1 and {_MOST}")
+        most = records or _RECORDS
+        async with self.sample(principal.scope, source, most, principal) as (where, place):
+            return sample_from_json(await self._ask(where, place, ask="preview", records=most))
+
     async def lag(self, scope: Scope, source: Source, cursor: dict[str, Any]) -> Sequence[PartLag] | None:
         """What a source has behind a cursor; None where that is not known. Raises what opening it does."""
         reader = connector(source.definition)
@@ -201,13 +232,15 @@ class Sources:
         async with self.place(scope, source.definition, source.source) as place:
             await self._ask(source.definition, place, ask="prepare", compiled=compiled_to_json(compiled))
 
-    async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
-        """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
+    async def tries(
+        self, scope: Scope, source: Source, compiled: Compiled, records: int, landed_for: Principal | None = None
+    ) -> Sequence[Tried]:
+        """Records as `sample` has them, with what extracts them. Raises as that does, limit_exceeded."""
         reader = connector(source.definition)
-        async with self.place(scope, source.definition, source.source, most=records) as place:
-            if reader.apart:
+        async with self.sample(scope, source, records, landed_for) as (where, place):
+            if reader.apart or landed_for:
                 asked = {"ask": "tries", "compiled": compiled_to_json(compiled), "records": records}
-                found = await self._ask(source.definition, place, **asked)
+                found = await self._ask(where, place, **asked)
                 return [tried_from_json(reader, compiled, one) for one in found["tried"]]
 
             def read() -> Sequence[Tried]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
+from services.data.reading import connectors
 from services.data.reading.connector import Connector
 from services.data.reading.connector_postgres import PostgresConnector
-from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, FilesSource, compiled_from_json, source_from_json, to_json
 from services.data.reading.samples import Sample, Tried
@@ -21,7 +21,7 @@ _BYTES = 16 * 2**20  # of a sample
 
 def main(request: Json, child: Child) -> Json:
     """`{source, place, ask}` with `records` for a preview, `cursor` for a lag, and `compiled` for tries."""
-    source, place = connector(source_from_json(request["source"])), Place.from_json(request["place"])
+    source, place = connectors.of_json(request["source"]), Place.from_json(request["place"])
     match request["ask"]:
         case "preview":
             return _sample_to_json(source.preview(place, request["records"]))
