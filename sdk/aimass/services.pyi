@@ -1482,7 +1482,7 @@ class Releases:
     ) -> Iterator[releases_pb2.Release]: ...
 
 class Repairs:
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version of the rule with the same columns; older versions stay."""
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay."""
 
     def get_rule_health(self, *, rule: str, timeout: Seconds = ...) -> repairs_pb2.RuleHealth:
         """Returns what is normal for the active version of a rule, and whether its source has drifted since."""

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/repairs.proto\x12\taimass.v1\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x01\n\nRuleHealth\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0f\n\x07records\x18\x03 \x01(\x03\x12\x0f\n\x07refused\x18\x04 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x05 \x01(\x01\x12\r\n\x05limit\x18\x06 \x01(\x01\x12\x0f\n\x07\x64rifted\x18\x07 \x01(\x08\x12\'\n\x06policy\x18\x08 \x01(\x0e\x32\x17.aimass.v1.RepairPolicy\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x0eRepairedColumn\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\t\x12\x12\n\nconfidence\x18\x03 \x01(\x01\"\xf9\x02\n\x06Repair\x12\x0e\n\x06repair\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.aimass.v1.RepairState\x12\x18\n\x10repaired_version\x18\x05 \x01(\x05\x12\x12\n\nextraction\x18\x06 \x01(\t\x12\x0f\n\x07records\x18\x07 \x01(\x05\x12\r\n\x05taken\x18\x08 \x01(\x05\x12\x0e\n\x06tested\x18\t \x01(\x05\x12\r\n\x05right\x18\n \x01(\x05\x12*\n\x07\x63olumns\x18\x0b \x03(\x0b\x32\x19.aimass.v1.RepairedColumn\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x11\n\toperation\x18\r \x01(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x14GetRuleHealthRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"y\n\x16SetRepairPolicyRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12I\n\x06policy\x18\x02 \x01(\x0e\x32\x17.aimass.v1.RepairPolicyB \xf2\xe0\x18\x1c\x08\x01\x42\x18\"REPAIR_POLICY_ACTIVATE\"\">\n\x11RepairRuleRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x05\"Q\n\x12ListRepairsRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x13ListRepairsResponse\x12\"\n\x07repairs\x18\x01 \x03(\x0b\x32\x11.aimass.v1.Repair\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*|\n\x0cRepairPolicy\x12\x1d\n\x19REPAIR_POLICY_UNSPECIFIED\x10\x00\x12\x19\n\x15REPAIR_POLICY_PROPOSE\x10\x01\x12\x1a\n\x16REPAIR_POLICY_ACTIVATE\x10\x02\x12\x16\n\x12REPAIR_POLICY_NONE\x10\x03*\xcd\x01\n\x0bRepairState\x12\x1c\n\x18REPAIR_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REPAIR_STATE_RUNNING\x10\x01\x12\x19\n\x15REPAIR_STATE_PROPOSED\x10\x02\x12\x1a\n\x16REPAIR_STATE_ACTIVATED\x10\x03\x12\x1a\n\x16REPAIR_STATE_NOT_FOUND\x10\x04\x12\x17\n\x13REPAIR_STATE_FAILED\x10\x05\x12\x1a\n\x16REPAIR_STATE_CANCELLED\x10\x06\x32\xfd\x04\n\x07Repairs\x12\x89\x01\n\rGetRuleHealth\x12\x1f.aimass.v1.GetRuleHealthRequest\x1a\x15.aimass.v1.RuleHealth\"@\xea\xe0\x18\x1d\n\trules.get\x12\x0crules/{rule}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/rules/{rule}/health\x12\x9e\x01\n\x0fSetRepairPolicy\x12!.aimass.v1.SetRepairPolicyRequest\x1a\x15.aimass.v1.RuleHealth\"Q\xea\xe0\x18$\n\x0erules.activate\x12\x0crules/{rule}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02#\x1a\x1e/v1/rules/{rule}/repair-policy:\x01*\x12\xa8\x01\n\nRepairRule\x12\x1c.aimass.v1.RepairRuleRequest\x1a\x14.aimass.v1.Operation\"f\xea\xe0\x18@\n\x0crules.create\x12\x0crules/{rule}\x18\x03 \x01(\x14\x38\x01r\x1a\n\tdiscovery:\x0b\x63pu_seconds@<\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/rules/{rule}:repair:\x01*\x12\x8f\x01\n\x0bListRepairs\x12\x1d.aimass.v1.ListRepairsRequest\x1a\x1e.aimass.v1.ListRepairsResponse\"A\xea\xe0\x18\x1d\n\trules.get\x12\x0crules/{rule}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/rules/{rule}/repairs\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/repairs.proto\x12\taimass.v1\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x02\n\nRuleHealth\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0f\n\x07records\x18\x03 \x01(\x03\x12\x0f\n\x07refused\x18\x04 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x05 \x01(\x01\x12\r\n\x05limit\x18\x06 \x01(\x01\x12\x0f\n\x07\x64rifted\x18\x07 \x01(\x08\x12\'\n\x06policy\x18\x08 \x01(\x0e\x32\x17.aimass.v1.RepairPolicy\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63olumns\x18\n \x03(\x0b\x32\x17.aimass.v1.ColumnHealth\x12\x14\n\x0c\x63olumn_limit\x18\x0b \x01(\x01\"`\n\x0c\x43olumnHealth\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0f\n\x07missing\x18\x03 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x01\x12\x0f\n\x07\x64rifted\x18\x05 \x01(\x08\"B\n\x0eRepairedColumn\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\t\x12\x12\n\nconfidence\x18\x03 \x01(\x01\"\xf9\x02\n\x06Repair\x12\x0e\n\x06repair\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.aimass.v1.RepairState\x12\x18\n\x10repaired_version\x18\x05 \x01(\x05\x12\x12\n\nextraction\x18\x06 \x01(\t\x12\x0f\n\x07records\x18\x07 \x01(\x05\x12\r\n\x05taken\x18\x08 \x01(\x05\x12\x0e\n\x06tested\x18\t \x01(\x05\x12\r\n\x05right\x18\n \x01(\x05\x12*\n\x07\x63olumns\x18\x0b \x03(\x0b\x32\x19.aimass.v1.RepairedColumn\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x11\n\toperation\x18\r \x01(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x14GetRuleHealthRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"y\n\x16SetRepairPolicyRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12I\n\x06policy\x18\x02 \x01(\x0e\x32\x17.aimass.v1.RepairPolicyB \xf2\xe0\x18\x1c\x08\x01\x42\x18\"REPAIR_POLICY_ACTIVATE\"\">\n\x11RepairRuleRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x05\"Q\n\x12ListRepairsRequest\x12\x14\n\x04rule\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x13ListRepairsResponse\x12\"\n\x07repairs\x18\x01 \x03(\x0b\x32\x11.aimass.v1.Repair\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*|\n\x0cRepairPolicy\x12\x1d\n\x19REPAIR_POLICY_UNSPECIFIED\x10\x00\x12\x19\n\x15REPAIR_POLICY_PROPOSE\x10\x01\x12\x1a\n\x16REPAIR_POLICY_ACTIVATE\x10\x02\x12\x16\n\x12REPAIR_POLICY_NONE\x10\x03*\xcd\x01\n\x0bRepairState\x12\x1c\n\x18REPAIR_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REPAIR_STATE_RUNNING\x10\x01\x12\x19\n\x15REPAIR_STATE_PROPOSED\x10\x02\x12\x1a\n\x16REPAIR_STATE_ACTIVATED\x10\x03\x12\x1a\n\x16REPAIR_STATE_NOT_FOUND\x10\x04\x12\x17\n\x13REPAIR_STATE_FAILED\x10\x05\x12\x1a\n\x16REPAIR_STATE_CANCELLED\x10\x06\x32\xfd\x04\n\x07Repairs\x12\x89\x01\n\rGetRuleHealth\x12\x1f.aimass.v1.GetRuleHealthRequest\x1a\x15.aimass.v1.RuleHealth\"@\xea\xe0\x18\x1d\n\trules.get\x12\x0crules/{rule}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/rules/{rule}/health\x12\x9e\x01\n\x0fSetRepairPolicy\x12!.aimass.v1.SetRepairPolicyRequest\x1a\x15.aimass.v1.RuleHealth\"Q\xea\xe0\x18$\n\x0erules.activate\x12\x0crules/{rule}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02#\x1a\x1e/v1/rules/{rule}/repair-policy:\x01*\x12\xa8\x01\n\nRepairRule\x12\x1c.aimass.v1.RepairRuleRequest\x1a\x14.aimass.v1.Operation\"f\xea\xe0\x18@\n\x0crules.create\x12\x0crules/{rule}\x18\x03 \x01(\x14\x38\x01r\x1a\n\tdiscovery:\x0b\x63pu_seconds@<\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/rules/{rule}:repair:\x01*\x12\x8f\x01\n\x0bListRepairs\x12\x1d.aimass.v1.ListRepairsRequest\x1a\x1e.aimass.v1.ListRepairsResponse\"A\xea\xe0\x18\x1d\n\trules.get\x12\x0crules/{rule}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/rules/{rule}/repairs\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,26 +55,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPAIRS'].methods_by_name['RepairRule']._serialized_options = b'\352\340\030@\n\014rules.create\022\014rules/{rule}\030\003 \001(\0248\001r\032\n\tdiscovery:\013cpu_seconds@<\202\323\344\223\002\034\"\027/v1/rules/{rule}:repair:\001*'
   _globals['_REPAIRS'].methods_by_name['ListRepairs']._loaded_options = None
   _globals['_REPAIRS'].methods_by_name['ListRepairs']._serialized_options = b'\352\340\030\035\n\trules.get\022\014rules/{rule}\030\001 \001\202\323\344\223\002\032\022\030/v1/rules/{rule}/repairs'
-  _globals['_REPAIRPOLICY']._serialized_start=1222
-  _globals['_REPAIRPOLICY']._serialized_end=1346
-  _globals['_REPAIRSTATE']._serialized_start=1349
-  _globals['_REPAIRSTATE']._serialized_end=1554
+  _globals['_REPAIRPOLICY']._serialized_start=1384
+  _globals['_REPAIRPOLICY']._serialized_end=1508
+  _globals['_REPAIRSTATE']._serialized_start=1511
+  _globals['_REPAIRSTATE']._serialized_end=1716
   _globals['_RULEHEALTH']._serialized_start=155
-  _globals['_RULEHEALTH']._serialized_end=372
-  _globals['_REPAIREDCOLUMN']._serialized_start=374
-  _globals['_REPAIREDCOLUMN']._serialized_end=440
-  _globals['_REPAIR']._serialized_start=443
-  _globals['_REPAIR']._serialized_end=820
-  _globals['_GETRULEHEALTHREQUEST']._serialized_start=822
-  _globals['_GETRULEHEALTHREQUEST']._serialized_end=866
-  _globals['_SETREPAIRPOLICYREQUEST']._serialized_start=868
-  _globals['_SETREPAIRPOLICYREQUEST']._serialized_end=989
-  _globals['_REPAIRRULEREQUEST']._serialized_start=991
-  _globals['_REPAIRRULEREQUEST']._serialized_end=1053
-  _globals['_LISTREPAIRSREQUEST']._serialized_start=1055
-  _globals['_LISTREPAIRSREQUEST']._serialized_end=1136
-  _globals['_LISTREPAIRSRESPONSE']._serialized_start=1138
-  _globals['_LISTREPAIRSRESPONSE']._serialized_end=1220
-  _globals['_REPAIRS']._serialized_start=1557
-  _globals['_REPAIRS']._serialized_end=2194
+  _globals['_RULEHEALTH']._serialized_end=436
+  _globals['_COLUMNHEALTH']._serialized_start=438
+  _globals['_COLUMNHEALTH']._serialized_end=534
+  _globals['_REPAIREDCOLUMN']._serialized_start=536
+  _globals['_REPAIREDCOLUMN']._serialized_end=602
+  _globals['_REPAIR']._serialized_start=605
+  _globals['_REPAIR']._serialized_end=982
+  _globals['_GETRULEHEALTHREQUEST']._serialized_start=984
+  _globals['_GETRULEHEALTHREQUEST']._serialized_end=1028
+  _globals['_SETREPAIRPOLICYREQUEST']._serialized_start=1030
+  _globals['_SETREPAIRPOLICYREQUEST']._serialized_end=1151
+  _globals['_REPAIRRULEREQUEST']._serialized_start=1153
+  _globals['_REPAIRRULEREQUEST']._serialized_end=1215
+  _globals['_LISTREPAIRSREQUEST']._serialized_start=1217
+  _globals['_LISTREPAIRSREQUEST']._serialized_end=1298
+  _globals['_LISTREPAIRSRESPONSE']._serialized_start=1300
+  _globals['_LISTREPAIRSRESPONSE']._serialized_end=1382
+  _globals['_REPAIRS']._serialized_start=1719
+  _globals['_REPAIRS']._serialized_end=2356
 # @@protoc_insertion_point(module_scope)

@@ -96,6 +96,8 @@ class RuleHealth(_message.Message):
     DRIFTED_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    COLUMN_LIMIT_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     version: _builtins.int
     """The version that was last extracted with; 0 if none was."""
@@ -106,11 +108,21 @@ class RuleHealth(_message.Message):
     evidence: _builtins.float
     """Evidence that it refuses more since: the sum of log-likelihood ratios (a one-sided CUSUM), not below 0."""
     limit: _builtins.float
-    """The source has drifted when the evidence reaches this. By chance, about one of 10,000 tests that begin reaches it."""
+    """The source has drifted when the evidence reaches this, or that of a column its limit. By chance, about one of 10,000 tests
+    that begin reaches it.
+    """
     drifted: _builtins.bool
     policy: Global___RepairPolicy.ValueType
+    column_limit: _builtins.float
+    """A column has drifted when its evidence reaches this: more than `limit`, so that all columns together do so by chance as
+    rarely as refusals.
+    """
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColumnHealth]:
+        """Its columns, and how often they have no value."""
+
     def __init__(
         self,
         *,
@@ -123,10 +135,16 @@ class RuleHealth(_message.Message):
         drifted: _builtins.bool = ...,
         policy: Global___RepairPolicy.ValueType = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        columns: _abc.Iterable[Global___ColumnHealth] | None = ...,
+        column_limit: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "column_limit",
+        b"column_limit",
+        "columns",
+        b"columns",
         "drifted",
         b"drifted",
         "evidence",
@@ -150,6 +168,44 @@ class RuleHealth(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuleHealth: _TypeAlias = RuleHealth  # noqa: Y015
+
+@_typing.final
+class ColumnHealth(_message.Message):
+    """How often a column has no value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    DRIFTED_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    rows: _builtins.int
+    """Rows of the runs that count as normal."""
+    missing: _builtins.int
+    """How many of them have no value."""
+    evidence: _builtins.float
+    """Evidence that more have none since."""
+    drifted: _builtins.bool
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        evidence: _builtins.float = ...,
+        drifted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "column", b"column", "drifted", b"drifted", "evidence", b"evidence", "missing", b"missing", "rows", b"rows"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColumnHealth: _TypeAlias = ColumnHealth  # noqa: Y015
 
 @_typing.final
 class RepairedColumn(_message.Message):

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class RepairsStub:
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version
-    of the rule with the same columns; older versions stay.
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it
+    refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay.
     """
 
     def __init__(self, channel):
@@ -60,8 +60,8 @@ class RepairsStub:
 
 
 class RepairsServicer:
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version
-    of the rule with the same columns; older versions stay.
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it
+    refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay.
     """
 
     def GetRuleHealth(self, request, context):
@@ -125,8 +125,8 @@ def add_RepairsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Repairs:
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version
-    of the rule with the same columns; older versions stay.
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it
+    refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay.
     """
 
     @staticmethod

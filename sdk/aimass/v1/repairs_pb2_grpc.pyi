@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RepairsStub:
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version
-    of the rule with the same columns; older versions stay.
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it
+    refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay.
     """
 
     @_typing.overload
@@ -48,8 +48,8 @@ class RepairsStub:
 
 @_typing.type_check_only
 class RepairsAsyncStub(RepairsStub):
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version
-    of the rule with the same columns; older versions stay.
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it
+    refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,8 +65,8 @@ class RepairsAsyncStub(RepairsStub):
     """Lists the repairs of a rule, newest first, a page at a time."""
 
 class RepairsServicer(metaclass=_abc_1.ABCMeta):
-    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version
-    of the rule with the same columns; older versions stay.
+    """Notices that a rule refuses more than was normal, or that columns have fewer values, and repairs it from the records that it
+    refuses, or that lack those values. A repair is a new version of the rule with the same columns; older versions stay.
     """
 
     @_abc_1.abstractmethod

@@ -70,6 +70,15 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Fill:
+    """How many rows of a run have no value in a column."""
+
+    column: str
+    rows: int
+    missing: int
+
+
+@dataclass(frozen=True)
 class Extraction:
     """A run as it stands. Counts are those of the end."""
 
@@ -99,6 +108,8 @@ class Extraction:
     last_landed: int = 0
     # Of the version that it wrote; of a rule set over those of all its rules.
     output_digest: str = ""
+    # Columns of the rows of a rule, as its child counted them; known while it ends only.
+    fills: tuple[Fill, ...] = ()
     # The same as `data_set` where that is a branch of the rule's.
     branch: str = ""
 

@@ -80,6 +80,18 @@ class Inputs:
         async with self._sources.place(scope, definition, name, cursor) as place:
             yield Input(to_json(definition), cursor, place)
 
+    @contextlib.asynccontextmanager
+    async def again(self, scope: Scope, extraction: Extraction, task: Task) -> AsyncIterator[Input]:
+        """What the last run of a rule has read, and what came since, while the context lasts."""
+        if extraction.last_landed:
+            wanted = Range(extraction.first_landed - 1, extraction.last_landed)
+            async with self.opened(scope, extraction, task, wanted) as found:
+                yield found
+            return
+        cursor = await self._store.began(scope, extraction.rule, place_of(task))
+        async with self._sources.place(scope, task.definition, extraction.source, cursor) as place:
+            yield Input(to_json(task.definition), cursor, place)
+
 
 def place_of(task: Task) -> str:
     """What the cursor of a run belongs to."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.data.datasets.domain import NewVersion
-from services.data.extractions.domain import Counts
+from services.data.extractions.domain import Counts, Fill
 
 
 def notes_of(result: dict[str, Any], rows: int, data_sets: Sequence[str] = (), **more: Any) -> dict[str, Any]:
@@ -25,3 +25,8 @@ def counts_of(new: NewVersion) -> Counts:
     """What `notes_of` noted."""
     names = ("records", "rows", "quarantined", "cursor")
     return Counts(**{name: new.notes[name] for name in names}, notes=tuple(new.notes["notes"]))
+
+
+def fills_of(new: NewVersion) -> tuple[Fill, ...]:
+    """How many of the rows that a child wrote have a value, by column."""
+    return tuple(Fill(one.column, new.notes["rows"], one.nulls) for one in new.statistics)

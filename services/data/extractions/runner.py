@@ -18,7 +18,7 @@ from services.data.datasets.service import DataSets
 from services.data.extractions import domain, set_run
 from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.inputs import Inputs, place_of
-from services.data.extractions.notes import counts_of, notes_of
+from services.data.extractions.notes import counts_of, fills_of, notes_of
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.service import Metering
 from services.data.reading.kinds import compiled_to_json
@@ -50,7 +50,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
     ) -> None:
         super().__init__(schema, spawn, at_once)
         self._keeping = keeping
-        self._store, self._inputs, self._data_sets, self._metering = store, inputs, data_sets, metering
+        self._store, self.inputs, self._data_sets, self._metering = store, inputs, data_sets, metering
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
@@ -67,7 +67,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         if task.keeps_files:
             await self._keeping.clear(scope, extraction.extraction)
         if task.landed:
-            await self._inputs.discard(scope, extraction.source, extraction.extraction)
+            await self.inputs.discard(scope, extraction.source, extraction.extraction)
 
     async def _discard(self, scope: Scope, extraction: Extraction, data_sets: Sequence[str]) -> None:
         for data_set in data_sets:
@@ -79,8 +79,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
         # What is read again into another data set moves nothing.
         place = "" if task.replay and task.replay.aside else place_of(task)
         progress = self._telling(scope, extraction)
-        landed, notes = await self._inputs.land(scope, extraction, task, progress)
-        wanted = await self._inputs.range(scope, extraction, task)
+        landed, notes = await self.inputs.land(scope, extraction, task, progress)
+        wanted = await self.inputs.range(scope, extraction, task)
         news = await self._recovered(scope, extraction) or await self._read(scope, extraction, task, wanted, progress)
         self._settle(extraction.operation)
         files = await self._keeping.noted(scope, news[-1].notes, written)
@@ -100,6 +100,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             kept = replace(counts, rows=rows)
             digest = domain.digest_of(shares.results) if task.members else versions[-1].digest
             after = domain.succeeded(run, kept, versions[-1].version, self._now(), shares, digest)
+            after = replace(after, fills=() if task.members else fills_of(news[-1]))
             self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
             self._keeping.record(connection, scope, files, extraction.extraction, self._now())
 
@@ -144,7 +145,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             request["attach"] = self._keeping.request(scope, extraction.extraction, self._limits.seconds)
         if task.keeps_files and task.replay:
             await self._keeping.remember(scope, extraction.extraction, set_run.data_sets(extraction, task))
-        async with self._inputs.opened(scope, extraction, task, wanted) as found:
+        async with self.inputs.opened(scope, extraction, task, wanted) as found:
             asked = {**request, "source": found.source, "cursor": found.cursor, "place": found.place.to_json()}
             result = await self._child(scope, extraction, set_run.data_sets(extraction, task), asked, progress)
         if task.members:

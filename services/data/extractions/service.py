@@ -1,6 +1,7 @@
 """The use cases of extractions."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
 from services.data.extractions.domain import Cursor, Extraction, Origin, Task
-from services.data.extractions.inputs import WAREHOUSE
+from services.data.extractions.inputs import WAREHOUSE, Input
 from services.data.extractions.replays import Asked, Replays, check_asked, check_runs_here
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
@@ -46,6 +47,16 @@ class Extractions:
         self._store, self._rules, self._rule_sets, self._sources = store, rules, rule_sets, sources
         self._data_sets, self._runner, self._now = data_sets, runner, now
         self._replays = replays
+
+    @contextlib.asynccontextmanager
+    async def again(self, scope: Scope, run: Extraction) -> AsyncIterator[tuple[Task, Input]]:
+        """What the last run of a rule did and has read, to be read again, while the context lasts.
+
+        Raises what opening its source does.
+        """
+        task = await self._store.task(scope, run.extraction)
+        async with self._runner.inputs.again(scope, run, task) as found:
+            yield task, found
 
     async def run(
         self,

@@ -1,11 +1,13 @@
 """What the health of a rule means, when its source has drifted, and what a repair is. Pure."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from services.data.extractions.domain import Fill
 from services.data.reading.kinds import RuleDefinition, rule_from_json
 
 LIMIT = math.log(10_000)  # of the evidence: by chance, one test of 10,000 reaches it
@@ -35,22 +37,54 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
+class Share:
+    """How many of all are bad, where that is normal, and what speaks for more of them since."""
+
+    total: int = 0
+    bad: int = 0
+    evidence: float = 0.0
+
+
+@dataclass(frozen=True)
+class ColumnHealth:
+    """In how many rows a column has no value."""
+
+    column: str
+    share: Share = Share()
+
+
+@dataclass(frozen=True)
 class Health:
     """How a version of a rule does in use; `version` 0: it was never used."""
 
     rule: str
     update_time: datetime
     version: int = 0
-    records: int = 0
-    refused: int = 0
-    evidence: float = 0.0
+    # Of the records it refuses; of the rows it makes, by column.
+    refusals: Share = Share()
+    columns: tuple[ColumnHealth, ...] = ()
     policy: Policy = Policy.PROPOSE
-    extraction: str = ""  # the last that refused something
+    extraction: str = ""  # the last that refused something, or lacked what columns had
+
+    @property
+    def column_limit(self) -> float:
+        """Of the evidence of a column: by chance, one test of all columns together in 10,000 reaches it."""
+        return LIMIT + math.log(max(len(self.columns), 1))
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Columns that have fewer values than was normal."""
+        return tuple(one.column for one in self.columns if one.share.evidence >= self.column_limit)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The columns that are looked for, where refusals do not say more of what has changed."""
+        return () if self.refusals.evidence >= LIMIT else self.moved
 
     @property
     def drifted(self) -> bool:
         """Whether the source has drifted."""
-        return self.evidence >= LIMIT
+        return self.refusals.evidence >= LIMIT or bool(self.moved)
 
 
 @dataclass(frozen=True)
@@ -101,28 +135,41 @@ class Repair:
     end_time: datetime | None = None
 
 
-def seen(before: Health, version: int, records: int, refused: int, extraction: str, now: datetime) -> Health:
-    """The health after one more run.
-
-    A one-sided CUSUM of log-likelihood ratios (Page 1954): refusals at the rate of the runs before against a rate that
-    is several times as high. Runs that speak against a drift become part of what is normal.
-    """
+def seen(
+    before: Health, version: int, records: int, refused: int, extraction: str, fills: Sequence[Fill], now: datetime
+) -> Health:
+    """The health after one more run."""
     if version != before.version:
         before = Health(before.rule, now, version, policy=before.policy)
-    last = extraction if refused else before.extraction
-    after = replace(before, update_time=now, extraction=last)
-    if before.records < _LEARNT:
-        return replace(after, records=before.records + records, refused=before.refused + refused)
-    usual = (before.refused + 1) / (before.records + 2)
+    shares = {one.column: one.share for one in before.columns}
+    columns = tuple(
+        ColumnHealth(one.column, watched(shares.get(one.column, Share()), one.rows, one.missing)) for one in fills
+    )
+    after = replace(
+        before,
+        update_time=now,
+        refusals=watched(before.refusals, records, refused),
+        columns=columns or before.columns,
+    )
+    return replace(after, extraction=extraction if refused or after.moved else before.extraction)
+
+
+def watched(before: Share, total: int, bad: int) -> Share:
+    """A share after one more run.
+
+    A one-sided CUSUM of log-likelihood ratios (Page 1954): what is bad at the rate of the runs before against a rate
+    that is several times as high. Runs that speak against a drift become part of what is normal.
+    """
+    if before.total < _LEARNT:
+        return replace(before, total=before.total + total, bad=before.bad + bad)
+    usual = (before.bad + 1) / (before.total + 2)
     changed = min(max(_TIMES * usual, usual + _MORE), _MOST)
     if changed <= usual:
-        return after  # it refuses nearly everything: nothing would be worse
-    taken = records - refused
-    ratio = refused * math.log(changed / usual) + taken * math.log((1 - changed) / (1 - usual))
-    evidence = max(0.0, before.evidence + ratio)
-    if evidence:
-        return replace(after, evidence=evidence)
-    return replace(after, evidence=0.0, records=before.records + records, refused=before.refused + refused)
+        return before  # nearly everything is: nothing would be worse
+    ratio = bad * math.log(changed / usual) + (total - bad) * math.log((1 - changed) / (1 - usual))
+    if evidence := max(0.0, before.evidence + ratio):
+        return replace(before, evidence=evidence)
+    return Share(before.total + total, before.bad + bad)
 
 
 def ended(repair: Repair, found: Found, repaired: int, activated: bool, now: datetime) -> Repair:

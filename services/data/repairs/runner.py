@@ -11,9 +11,10 @@ from sqlalchemy.engine import Connection
 from services.data.database import schema
 from services.data.datasets.domain import EXPECTED
 from services.data.datasets.service import DataSets
+from services.data.extractions.domain import Extraction
 from services.data.extractions.service import Extractions
 from services.data.metering.service import Metering
-from services.data.reading.kinds import RuleDefinition, to_json
+from services.data.reading.kinds import RuleDefinition, compiled_to_json, to_json
 from services.data.repairs import domain
 from services.data.repairs.domain import Found, Policy, Repair, found_from_json
 from services.data.repairs.store import RepairStore
@@ -68,10 +69,11 @@ class RepairRunner(LeasedWork[Repair]):
 
     async def _do(self, scope: Scope, repair: Repair) -> None:
         view = await self._rules.get(scope, repair.rule, repair.version)
-        found = await self._look(scope, repair, view.version.definition)
-        policy = (await self._store.health(scope, repair.rule)).policy
+        health = await self._store.health(scope, repair.rule)
+        lacking = health.lacking if health.version == repair.version else ()
+        found = await self._look(scope, repair, view.version.definition, lacking)
         required = frozenset(column.name for column in view.version.definition.columns if column.required)
-        activate = policy is Policy.ACTIVATE and found.is_sure(required)
+        activate = health.policy is Policy.ACTIVATE and found.is_sure(required | frozenset(lacking))
         definition = found.definition
         compiled = await self._rules.compiled_for(scope, repair.rule, definition) if definition else None
         self._settle(repair.operation)
@@ -86,11 +88,13 @@ class RepairRunner(LeasedWork[Repair]):
 
         await self._store.end(scope, repair, decide)
 
-    async def _look(self, scope: Scope, repair: Repair, definition: RuleDefinition) -> Found:
+    async def _look(self, scope: Scope, repair: Repair, definition: RuleDefinition, lacking: Sequence[str]) -> Found:
         if not repair.extraction:
             return Found(None, 0, reason="the version has refused no record")
-        await self._operations.progress(scope, repair.operation, 0.1, "reading", "what the rule refuses")
         run = await self._extractions.get(scope, repair.extraction)
+        if lacking:
+            return await self._look_elsewhere(scope, repair, definition, lacking, run)
+        await self._operations.progress(scope, repair.operation, 0.1, "reading", "what the rule refuses")
         records = await self._refused(scope, run.data_set, run.data_set_version)
         request = {
             "definition": to_json(definition),
@@ -99,6 +103,25 @@ class RepairRunner(LeasedWork[Repair]):
         }
         await self._operations.progress(scope, repair.operation, 0.3, "learning", f"{len(records)} refused records")
         return found_from_json(await self._metering.run(scope, repair.operation, _WORK, request, self._limits))
+
+    async def _look_elsewhere(
+        self, scope: Scope, repair: Repair, definition: RuleDefinition, lacking: Sequence[str], run: Extraction
+    ) -> Found:
+        """Looks for columns in what the run has read, again."""
+        text = f"what {run.source} has without {', '.join(lacking)}"
+        await self._operations.progress(scope, repair.operation, 0.1, "reading", text[:500])
+        async with self._extractions.again(scope, run) as (task, found):
+            request = {
+                "definition": to_json(definition),
+                "lacking": list(lacking),
+                "values": await self._values(scope, run.data_set, 0),
+                "source": found.source,
+                "cursor": found.cursor,
+                "place": found.place.to_json(),
+                "compiled": compiled_to_json(task.compiled),
+                "seconds": self._limits.seconds,
+            }
+            return found_from_json(await self._metering.run(scope, repair.operation, _WORK, request, self._limits))
 
     async def _refused(self, scope: Scope, data_set: str, version: int) -> list[str]:
         records, size, token = list[str](), 0, ""

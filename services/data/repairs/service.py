@@ -24,8 +24,7 @@ class Repairs:
     def extracted(self, connection: Connection, scope: Scope, run: Extraction) -> None:
         """Takes note of a run of a rule, in the transaction that ends it."""
         if run.rule and run.records_read:
-            counts = run.records_read, run.rows_quarantined, run.extraction
-            self._store.seen(connection, scope, run.rule, run.rule_version, counts)
+            self._store.seen(connection, scope, run)
 
     async def health(self, scope: Scope, rule: str) -> Health:
         """Raises not_found."""

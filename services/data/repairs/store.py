@@ -1,6 +1,7 @@
 """Where the health of rules and their repairs are kept."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,10 +24,11 @@ from sqlalchemy.engine import Connection, Row
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
 from services.data.discovery.service import DEFAULT_SECONDS
+from services.data.extractions.domain import Extraction
 from services.data.metering import service as metering
 from services.data.metering.domain import CpuBudget
 from services.data.repairs import domain
-from services.data.repairs.domain import Health, Policy, Repair, State
+from services.data.repairs.domain import ColumnHealth, Health, Policy, Repair, Share, State
 from services.data.repairs.wire import repair_to_wire
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
@@ -47,6 +49,8 @@ _health = scoped(
     Column("policy", String(16), nullable=False),
     Column("extraction", String(36), nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
+    # Of each column: name, rows, rows without a value, evidence.
+    Column("columns", JSON, nullable=False, server_default="[]"),
 )
 _repair = scoped(
     "rule_repair",
@@ -77,7 +81,7 @@ _repair = scoped(
         postgresql_where=_RUNNING,
     ),
 )
-_HEALTH = [column.name for column in _health.columns if column.name not in Scope._fields]
+_HEALTH = ("rule", "version", "policy", "extraction", "update_time")
 _REPAIR = [column.name for column in _repair.columns if column.name not in Scope._fields]
 _METHOD = "aimass.v1.Repairs/RepairRule"
 _AGAIN = timedelta(hours=1)  # before a version is looked at again by itself
@@ -101,16 +105,18 @@ class RepairStore:
 
         def work(connection: Connection) -> Health:
             before = self._health(connection, scope, rule)
-            after = Health(**{**before.__dict__, "policy": policy, "update_time": self._now()})
+            after = replace(before, policy=policy, update_time=self._now())
             _save(connection, scope, after)
             return after
 
         return await self._db.run(work)
 
-    def seen(self, connection: Connection, scope: Scope, rule: str, version: int, counts: tuple[int, int, str]) -> None:
-        """A run that read `counts[0]` records and refused `counts[1]`; what has drifted by it is looked at soon."""
-        before, now = self._health(connection, scope, rule), self._now()
-        after = domain.seen(before, version, *counts, now)
+    def seen(self, connection: Connection, scope: Scope, run: Extraction) -> None:
+        """Takes note of a run of a rule; what has drifted by it is looked at soon."""
+        rule, before, now = run.rule, self._health(connection, scope, run.rule), self._now()
+        after = domain.seen(
+            before, run.rule_version, run.records_read, run.rows_quarantined, run.extraction, run.fills, now
+        )
         _save(connection, scope, after)
         if after.drifted and after.policy is not Policy.NONE and self._may_look(connection, scope, after, now):
             operation = schema.operations.create(connection, scope, _METHOD, f"rules/{rule}")
@@ -165,7 +171,9 @@ class RepairStore:
         row = connection.execute(select(_health).where(within(_health, scope) & (_health.c.rule == rule))).first()
         if row is None:
             return Health(rule, self._now())
-        return Health(**{name: getattr(row, name) for name in _HEALTH} | {"policy": Policy(row.policy)})
+        columns = tuple(ColumnHealth(name, Share(*counts)) for name, *counts in row.columns)
+        shares = {"refusals": Share(row.records, row.refused, row.evidence), "columns": columns}
+        return Health(**{name: getattr(row, name) for name in _HEALTH} | shares | {"policy": Policy(row.policy)})
 
     def _add(
         self, connection: Connection, scope: Scope, health: Health, operation: Operation, budget: CpuBudget
@@ -195,6 +203,9 @@ def _is(scope: Scope, name: str) -> ColumnElement[bool]:
 def _save(connection: Connection, scope: Scope, health: Health) -> None:
     here = within(_health, scope) & (_health.c.rule == health.rule)
     values = {name: getattr(health, name) for name in _HEALTH} | {"policy": health.policy.value}
+    refusals = health.refusals
+    values |= {"records": refusals.total, "refused": refusals.bad, "evidence": refusals.evidence}
+    values["columns"] = [[one.column, one.share.total, one.share.bad, one.share.evidence] for one in health.columns]
     if not connection.execute(update(_health).where(here).values(**values)).rowcount:
         connection.execute(insert(_health).values(**scope._asdict(), **values))
 

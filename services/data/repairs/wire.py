@@ -8,13 +8,25 @@ from services.kit.timestamps import to_wire
 
 def health_to_wire(health: Health) -> pb.RuleHealth:
     """How a version of a rule does in use."""
+    refusals = health.refusals
     return pb.RuleHealth(
         rule=health.rule,
         version=health.version,
-        records=health.records,
-        refused=health.refused,
-        evidence=health.evidence,
+        records=refusals.total,
+        refused=refusals.bad,
+        evidence=refusals.evidence,
         limit=LIMIT,
+        column_limit=health.column_limit,
+        columns=[
+            pb.ColumnHealth(
+                column=one.column,
+                rows=one.share.total,
+                missing=one.share.bad,
+                evidence=one.share.evidence,
+                drifted=one.column in health.moved,
+            )
+            for one in health.columns
+        ],
         drifted=health.drifted,
         policy=pb.RepairPolicy.Value(f"REPAIR_POLICY_{health.policy.name}"),
         update_time=to_wire(health.update_time),

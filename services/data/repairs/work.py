@@ -12,6 +12,7 @@ from services.data.reading import extractor, paths
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled, JsonRule, RegexRule, RuleDefinition, rule_from_json, to_json
 from services.data.reading.samples import Sample
+from services.data.repairs import lacking
 from services.data.repairs.domain import Column, Found
 from services.data.repairs.matching import Field, Known, Match, matched
 from services.data.schema import ColumnType
@@ -34,9 +35,16 @@ class _Look(NamedTuple):
 
 
 def main(request: Json, child: Child) -> Json:
-    """`{definition, records, values}` to a Found. `values` has the values of each column in rows that were accepted."""
-    definition, records = rule_from_json(request["definition"]), list(request["records"])
+    """`{definition, records, values}` to a Found. `values` has the values of each column in rows that were accepted.
+
+    With `lacking`, and what `lacking.records` is asked, instead of `records`: those columns have fewer values than they
+    had.
+    """
+    definition = rule_from_json(request["definition"])
     known = [Known(column, request["values"].get(column.name, ())) for column in definition.columns]
+    if "lacking" in request:
+        return _said(_of_lacking(definition, known, request))
+    records = list(request["records"])
     look = _look(definition, known, records)
     found = Found(look.definition, len(records), columns=look.columns, reason=look.reason)
     if look.definition:
@@ -47,8 +55,31 @@ def main(request: Json, child: Child) -> Json:
         right = _taken(half, rest) if half else 0
         reason = f"{look.reason}; {taken} of {len(records)} refused records fit"
         found = replace(found, taken=taken, tested=len(rest), right=right, reason=reason)
+    return _said(found)
+
+
+def _said(found: Found) -> Json:
     said = {**asdict(found), "columns": [asdict(column) for column in found.columns]}
     return {**said, "definition": to_json(found.definition) if found.definition else None}
+
+
+def _of_lacking(rule: RuleDefinition, known: Sequence[Known], request: Json) -> Found:
+    """The rule with other paths for the columns that records lack."""
+    names = frozenset(request["lacking"])
+    listed = ", ".join(sorted(names))[:300]
+    if not isinstance(rule, JsonRule) or rule.inner or any("[*]" in column.source for column in rule.columns):
+        return Found(None, 0, reason=f"{listed}: only columns of JSON documents are looked for elsewhere")
+    documents = [found for text in lacking.records(request) if isinstance(found := _parsed(text), dict)]
+    wanted = [one for one in known if one.column.name in names]
+    made, columns = lacking.moved(rule, wanted, documents)
+    if made is None:
+        return Found(None, len(documents), reason=f"{listed}: not found elsewhere in records that lack them")
+    # What every other record says is tried on the rest.
+    half, rest = lacking.moved(rule, wanted, documents[::2])[0], documents[1::2]
+    right = lacking.filled(half, names, rest) if half else 0
+    taken = lacking.filled(made, names, documents)
+    reason = f"elsewhere by now: {listed}; {taken} of {len(documents)} records that lacked them have them"
+    return Found(made, len(documents), taken, len(rest), right, tuple(columns), reason)
 
 
 def _look(rule: RuleDefinition, known: Sequence[Known], records: Sequence[str]) -> _Look:

@@ -199,6 +199,10 @@ class ExtractionStore:
         """The same, and when that run ended."""
         return await self._db.read(lambda connection: cursors.found(connection, scope, rule, rule_set, "", place))
 
+    async def began(self, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:
+        """Where the last run of a rule began; None for the start of its source."""
+        return await self._db.read(lambda connection: cursors.began(connection, scope, rule, place))
+
     def branched(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:
         """On a branch that is made, rules go on where they would have on its data set."""
         wrote = within(_extraction, scope) & (_extraction.c.data_set == data_set) & (_extraction.c.rule != "")
