@@ -15,7 +15,7 @@ from services.data.partition_advice.simulating import Simulator, as_it_is, laid_
 from services.data.schema import ColumnType
 from services.kit.errors import Code, Failure
 
-_GAIN = 0.10  # of the time of a query, that a rewrite must save
+_GAIN, _GUESSED = 0.10, 0.25  # of the time of a query, that a rewrite must save; where no query is known
 _ALIKE = 0.03  # of the time: what costs so little more is as cheap
 _LARGE = 64 * 2**20  # bytes in memory, for each core, above which each gets a part of its own
 _SHOWN = 3
@@ -56,7 +56,7 @@ def advise(question: Question, tell: Callable[[float], bool] = lambda done: True
         found.append(simulator.choice(laid_out(sample, candidate)))
     if stopped and not found:
         raise Failure(Code.LIMIT_EXCEEDED, "the processor time was used up before a layout was tried")
-    best = _chosen(found, undivided, machine)
+    best = _chosen(found, undivided, machine, _GAIN if question.history else _GUESSED)
     others = _others(found, best)
     wanted = reasons.Basis(question.history, question.masked, sample, machine, question.appended, most, stopped)
     return Advice(
@@ -71,13 +71,13 @@ def advise(question: Question, tell: Callable[[float], bool] = lambda done: True
     )
 
 
-def _chosen(found: Sequence[Choice], undivided: Choice, machine: Machine) -> Choice:
+def _chosen(found: Sequence[Choice], undivided: Choice, machine: Machine, gain: float) -> Choice:
     # A partition must fit into the memory of a query, so that one can be sorted or joined.
     fitting = [choice for choice in found if choice.largest_bytes <= machine.query_memory] or found
     if not fitting:
         return undivided
     least = min(choice.forecast.seconds for choice in fitting)
-    if least > undivided.forecast.seconds * (1 - _GAIN):
+    if least > undivided.forecast.seconds * (1 - gain):
         return undivided
     alike = [choice for choice in fitting if choice.forecast.seconds <= least * (1 + _ALIKE)]
     large = undivided.largest_bytes > _LARGE * machine.cores
