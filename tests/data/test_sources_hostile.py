@@ -1,7 +1,7 @@
 """Sources without an end, or that become others while they are read: cursors are right, and each row is there once."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from services.data.rules.compiling import compile_rule
 from services.kit.errors import Code, Failure
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
+from tests.data.hostile import Pages
 from tests.support.buckets import Bucket, Numbered
 from tests.support.endpoints import Endpoints
 from tests.support.house import house
@@ -97,28 +98,6 @@ async def test_records_that_change_their_types_are_put_aside_one_by_one(tenant: 
         run = await tenant.extract("a")
         assert (run.records_read, run.rows_accepted, run.rows_quarantined) == (5, 2, 3)
         assert (await tenant.extract("a")).records_read == 0
-
-
-class Pages:
-    """A sink that changes the source behind the first page."""
-
-    copies = None
-
-    def __init__(self, change: Callable[[], None]) -> None:
-        self.rows, self._change = list[Any](), change
-
-    def take(self, ready: Any, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
-        if not self.rows:
-            self._change()
-        self.rows += records
-
-    def take_broken(self, *_: Any) -> None: ...
-
-    def take_refused(self, *_: Any) -> None: ...
-
-    def tell(self, *_: Any) -> None: ...
-
-    def wait(self, *_: Any) -> None: ...
 
 
 GONE = Code.FAILED_PRECONDITION, "t has no column v any more: add a version to the rule"

@@ -17,8 +17,13 @@ from aimass.v1.data_events_pb2 import SourceChanged
 from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit.errors import Code
+from services.data.reading import patience, select
+from services.data.reading.connector_postgres import PostgresConnector
+from services.data.reading.folders import Place
+from services.data.reading.kinds import Compiled, SqlRule, SqlSource
+from services.kit.errors import Code, Failure
 from tests.data.extracting import Tenant
+from tests.data.hostile import Pages
 from tests.data.landing import LANDED, counts, replay
 from tests.support.house import house
 from tests.support.refused import refused
@@ -143,6 +148,40 @@ async def test_a_connection_that_is_ended_is_made_again_and_no_row_is_lost(tenan
     done = await tenant.ended(begun.operation, 60)
     assert killed >= 3
     assert MessageToDict(done)["response"]["rowsAccepted"] == "200050"
+
+
+def reading(url: str) -> tuple[PostgresConnector, Place, Compiled]:
+    """What reads the table in a child."""
+    described = source(url)["sql"]
+    kept, place = SqlSource(**described), Place(Path("/"), (), "127.0.0.1", True, described["password"])
+    connector = PostgresConnector(kept)
+    return (
+        connector,
+        place,
+        select.compile_select(SqlRule("SELECT id, carrier FROM flights"), kept, connector.look(place)),
+    )
+
+
+def test_a_table_that_is_larger_than_a_run_lasts_is_read_in_several(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "SHARE", 0.0)
+    run(url, "INSERT INTO flights (carrier, at) SELECT 'UA', '2013-01-01' FROM generate_series(1, 99950)")
+    connector, place, compiled = reading(url)
+    found, cursor, notes = list[int](), dict[str, Any](), list[str]()
+    while len(notes) == 0 or notes[-1] == patience.LEFT:
+        pages = Pages(lambda: None)
+        end = connector.read(place, compiled, cursor, pages, 60.0)
+        found, cursor, notes = found + [row[0] for row in pages.rows], end.cursor, [*notes, *(end.notes or [""])]
+    assert found == list(range(1, 100_001))
+    assert len(notes) > 2
+
+
+def test_a_table_that_loses_a_column_between_two_pages_ends_the_run_with_a_reason(url: str) -> None:
+    run(url, "INSERT INTO flights (carrier, at) SELECT 'UA', '2013-01-01' FROM generate_series(1, 99950)")
+    connector, place, compiled = reading(url)
+    pages = Pages(lambda: run(url, "ALTER TABLE flights RENAME COLUMN carrier TO airline"))
+    with pytest.raises(Failure, match='column "carrier" does not exist') as caught:
+        connector.read(place, compiled, {}, pages, 60.0)
+    assert caught.value.code is Code.INVALID_VALUE
 
 
 async def test_the_password_is_stored_encrypted_and_shown_nowhere(tenant: Tenant, url: str, tmp_path: Path) -> None:
