@@ -545,6 +545,25 @@ class AsyncExports:
         """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its
         last file, a Delta log of one commit."""
 
+    async def write_table(
+        self,
+        *,
+        source: str,
+        table: str,
+        mode: str | int | None = ...,
+        key: Sequence[str] | None = ...,
+        data_set: str | None = ...,
+        version: int | None = ...,
+        sql: str | None = ...,
+        tables: Sequence[datasets_pb2.QueryTable | Fields] | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[Any]:
+        """Writes the result of a query, or a version, into a table of the database of a source, in one transaction of
+        that database: a failure, a cancellation or a crash leaves the table as it was, and work that is taken up
+        again writes once."""
+
 class AsyncExtractions:
     """As Extractions, awaited."""
 

@@ -571,6 +571,26 @@ class Exports:
         last file, a Delta log of one commit. Unpacked into a folder it is a table; an archive that was broken off has
         no log and is none. The same version gives the same archive. The newest for version 0."""
 
+    def write_table(
+        self,
+        *,
+        source: str,
+        table: str,
+        mode: str | int | None = ...,
+        key: Sequence[str] | None = ...,
+        data_set: str | None = ...,
+        version: int | None = ...,
+        sql: str | None = ...,
+        tables: Sequence[datasets_pb2.QueryTable | Fields] | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[Any]:
+        """Writes the result of a query, or a version, into a table of the database of a source, in one transaction of
+        that database: a failure, a cancellation or a crash leaves the table as it was, and work that is taken up
+        again writes once. A table that is not there is made. The operation ends with a WriteTableResponse. The caller
+        needs data_sets.read on each data set; masked columns are written as NULL."""
+
 class Extractions:
     """Runs of rules and rule sets that read sources into data sets."""
 

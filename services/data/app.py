@@ -108,7 +108,7 @@ def build(config: Config, runtime: Runtime) -> App:
     runner, pipelines = _pipelines(config, runtime, database, data_sets, metering)
     cleaner, recipes = _cleaning(config, runtime, database, asking)
     features, fitter = _features(config, runtime, database, data_sets, metering)
-    derived = derived_slices(config, runtime, database, data_sets, queries, features, around)
+    derived = derived_slices(config, runtime, database, sources, data_sets, queries, features, around)
     kept = {"tables": data_sets.kept, "feature-sets": features.kept, **derived.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *derived.start]

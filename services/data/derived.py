@@ -15,7 +15,10 @@ from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.store.following import FollowingStore
 from services.data.exports.api import ExportsApi
+from services.data.exports.runner import WriteRunner
 from services.data.exports.service import Exports
+from services.data.exports.store import WriteStore
+from services.data.exports.writes import TableWrites
 from services.data.feature_joins.runner import JoinRunner
 from services.data.feature_joins.service import FeatureJoins
 from services.data.feature_joins.store import JoinStore
@@ -51,6 +54,7 @@ from services.data.series.store import Store as SeriesStore
 from services.data.series_clusters.runner import ClusteringRunner
 from services.data.series_clusters.service import SeriesClusters
 from services.data.series_clusters.store import ClusteringStore
+from services.data.sources.service import Sources
 from services.data.storage.service import Kept
 from services.kit.app import Runtime
 from services.kit.db import Database
@@ -91,6 +95,7 @@ def derived_slices(
     config: Config,
     runtime: Runtime,
     database: Database,
+    sources: Sources,
     data_sets: DataSets,
     queries: Queries,
     features: FeatureSets,
@@ -103,16 +108,27 @@ def derived_slices(
     streaming = Limits(config.stream_seconds, config.query_memory_mib), Turns(config.streams_at_once)
     streams = Queries(data_sets, metering, *streaming)
     found = found.and_(_partitions(config, runtime, database, data_sets, metering, (queries, streams)))
-    found = found.and_(_exports(config, data_sets, metering, streams, *streaming))
+    found = found.and_(_exports(config, runtime, database, sources, data_sets, metering, streams, *streaming))
     found = found.and_(_attachments(runtime, database, data_sets))
     return found.and_(_feature_search(config, runtime, database, data_sets, metering))
 
 
 def _exports(
-    config: Config, data_sets: DataSets, metering: Metering, queries: Queries, limits: Limits, free: Turns
+    config: Config,
+    runtime: Runtime,
+    database: Database,
+    sources: Sources,
+    data_sets: DataSets,
+    metering: Metering,
+    queries: Queries,
+    limits: Limits,
+    free: Turns,
 ) -> Added:
-    exports = Exports(data_sets, queries, metering, limits, free, config.stream_mib * 2**20)
-    return Added({"aimass.v1.Exports": ExportsApi(exports, data_sets)}, {}, [], [], [])
+    most, writing = config.stream_mib * 2**20, Limits(config.pipeline_seconds, config.query_memory_mib)
+    exports, store = Exports(data_sets, queries, metering, limits, free, most), WriteStore(database)
+    runner = WriteRunner(store, sources, queries, metering, runtime.spawn, writing, config.streams_at_once, most)
+    api = ExportsApi(exports, data_sets, TableWrites(store, sources, data_sets, queries, runner))
+    return Added({"aimass.v1.Exports": api}, {}, [runner.resume], [], [])
 
 
 def _attachments(runtime: Runtime, database: Database, data_sets: DataSets) -> Added:

@@ -145,7 +145,3 @@ def test_a_command_saves_rows(door: Door, tmp_path: Path) -> None:
         ("b", "towns", 0),
     ]
     assert door.asked[1].path == "/v1/data-sets/depots/versions/4:stream"
-
-
-def test_a_service_without_commands_is_no_group() -> None:
-    assert "exports" not in CliRunner().invoke(build(), ["--help"]).output.split()

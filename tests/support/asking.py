@@ -76,6 +76,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "sql": f"SELECT count(*) AS rows FROM {of('data_set')}",
         "tables": [{"data_set": of("data_set"), "version": 1}],
     },
+    "WriteTable": lambda of: {"table": "answers", "mode": "WRITE_MODE_APPEND", "data_set": of("data_set")},
     "SetExpectations": lambda of: {
         "expectations": [{"kind": "EXPECTATION_KIND_ROW_COUNT", "action": "EXPECTATION_ACTION_WARN", "minimum": "1"}]
     },

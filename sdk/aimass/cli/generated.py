@@ -50,11 +50,6 @@ def has_command(method: Method) -> bool:
     return not method.raw and not any(f.message_type and f.name == "body" for f in method.takes.fields)
 
 
-def groups() -> list[str]:
-    """The services that have commands."""
-    return [name for name, methods in contract.services().items() if any(map(has_command, methods.values()))]
-
-
 def _first(text: str) -> str:
     """The first sentence, for a list of commands."""
     return f"{text.partition('. ')[0].rstrip('.')}."

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from aimass import contract
 from aimass.cli import calling, frames, generated, installation, learning, work
 from aimass.cli.backup_commands import backup, restore
 from aimass.cli.invoicing import invoice
@@ -35,13 +36,13 @@ class _Commands(TyperGroup):
     """Written commands, and groups that are generated from the contract when they are used."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return [*super().list_commands(ctx), *(name.replace("_", "-") for name in generated.groups())]
+        return [*super().list_commands(ctx), *(name.replace("_", "-") for name in contract.services())]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> object:  # type: ignore[override]
         if found := super().get_command(ctx, cmd_name):
             return found
         service = cmd_name.replace("-", "_")
-        if service not in generated.groups():
+        if service not in contract.services():
             return None
         group = typer.main.get_group(generated.group(service))
         group.name, group.rich_help_panel = cmd_name, _SERVICES

@@ -23,19 +23,32 @@ _sym_db = _symbol_database.Default()
 
 
 from aimass.v1 import datasets_pb2 as aimass_dot_v1_dot_datasets__pb2
+from aimass.v1 import operations_pb2 as aimass_dot_v1_dot_operations__pb2
 from aimass.v1 import options_pb2 as aimass_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/exports.proto\x12\taimass.v1\x1a\x18\x61imass/v1/datasets.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n\x12StreamQueryRequest\x12\\\n\x03sql\x18\x01 \x01(\tBO\xf2\xe0\x18K\x08\x01 \xa0\x9c\x01\x42\x43\"SELECT carrier, count(*) AS flights FROM flights GROUP BY carrier\"\x12/\n\x06tables\x18\x02 \x03(\x0b\x32\x15.aimass.v1.QueryTableB\x08\xf2\xe0\x18\x04\x08\x01(\x14\x12\x10\n\x08max_rows\x18\x03 \x01(\x03\x12\x13\n\x0b\x63pu_seconds\x18\x04 \x01(\x05\"\xc5\x01\n\x14StreamVersionRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x1b\n\x07\x63olumns\x18\x03 \x03(\tB\n\xf2\xe0\x18\x06 \x80\x01(\xe8\x07\x12\x13\n\x03tag\x18\x04 \x01(\tB\x06\xf2\xe0\x18\x02 ?\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08max_rows\x18\x06 \x01(\x03\x12\x13\n\x0b\x63pu_seconds\x18\x07 \x01(\x05\x32\xf5\x04\n\x07\x45xports\x12\xab\x01\n\x0bStreamQuery\x12\x1d.aimass.v1.StreamQueryRequest\x1a\x14.google.api.HttpBody\"e\xea\xe0\x18\x42\n\x0e\x64\x61ta_sets.read\x12\tdata-sets\x18\x01 \x01(\n2\x03\x08\xd8\x04`\x05r\x18\n\x05query:\x0b\x63pu_seconds@xH\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/data-sets:stream:\x01*0\x01\x12\xd6\x01\n\rStreamVersion\x12\x1f.aimass.v1.StreamVersionRequest\x1a\x14.google.api.HttpBody\"\x8b\x01\xea\xe0\x18M\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\n2\x03\x08\xd8\x04`\x05r\x18\n\x05query:\x0b\x63pu_seconds@xH\x01\x82\xd3\xe4\x93\x02\x34\x12\x32/v1/data-sets/{data_set}/versions/{version}:stream0\x01\x12\xd8\x01\n\x10StreamDeltaTable\x12\x1f.aimass.v1.StreamVersionRequest\x1a\x14.google.api.HttpBody\"\x8a\x01\xea\xe0\x18M\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\n2\x03\x08\xd8\x04`\x05r\x18\n\x05query:\x0b\x63pu_seconds@xH\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/v1/data-sets/{data_set}/versions/{version}:delta0\x01\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/exports.proto\x12\taimass.v1\x1a\x18\x61imass/v1/datasets.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\x11WriteTableRequest\x12\x16\n\x06source\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12,\n\x05table\x18\x02 \x01(\tB\x1d\xf2\xe0\x18\x19\x08\x01 \x7f\x42\x13\"delays_by_carrier\"\x12\"\n\x04mode\x18\x03 \x01(\x0e\x32\x14.aimass.v1.WriteMode\x12\x15\n\x03key\x18\x04 \x03(\tB\x08\xf2\xe0\x18\x04 ?(\x08\x12\x1a\n\x08\x64\x61ta_set\x18\x05 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\x12\x0f\n\x07version\x18\x06 \x01(\x05\x12\x15\n\x03sql\x18\x07 \x01(\tB\x08\xf2\xe0\x18\x04 \xa0\x9c\x01\x12-\n\x06tables\x18\x08 \x03(\x0b\x32\x15.aimass.v1.QueryTableB\x06\xf2\xe0\x18\x02(\x14\x12\x13\n\x0b\x63pu_seconds\x18\t \x01(\x05\"A\n\x12WriteTableResponse\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\"\xca\x01\n\x12StreamQueryRequest\x12\\\n\x03sql\x18\x01 \x01(\tBO\xf2\xe0\x18K\x08\x01 \xa0\x9c\x01\x42\x43\"SELECT carrier, count(*) AS flights FROM flights GROUP BY carrier\"\x12/\n\x06tables\x18\x02 \x03(\x0b\x32\x15.aimass.v1.QueryTableB\x08\xf2\xe0\x18\x04\x08\x01(\x14\x12\x10\n\x08max_rows\x18\x03 \x01(\x03\x12\x13\n\x0b\x63pu_seconds\x18\x04 \x01(\x05\"\xc5\x01\n\x14StreamVersionRequest\x12\x18\n\x08\x64\x61ta_set\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x1b\n\x07\x63olumns\x18\x03 \x03(\tB\n\xf2\xe0\x18\x06 \x80\x01(\xe8\x07\x12\x13\n\x03tag\x18\x04 \x01(\tB\x06\xf2\xe0\x18\x02 ?\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08max_rows\x18\x06 \x01(\x03\x12\x13\n\x0b\x63pu_seconds\x18\x07 \x01(\x05*m\n\tWriteMode\x12\x1a\n\x16WRITE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11WRITE_MODE_APPEND\x10\x01\x12\x16\n\x12WRITE_MODE_REPLACE\x10\x02\x12\x15\n\x11WRITE_MODE_UPSERT\x10\x03\x32\xaf\x06\n\x07\x45xports\x12\xab\x01\n\x0bStreamQuery\x12\x1d.aimass.v1.StreamQueryRequest\x1a\x14.google.api.HttpBody\"e\xea\xe0\x18\x42\n\x0e\x64\x61ta_sets.read\x12\tdata-sets\x18\x01 \x01(\n2\x03\x08\xd8\x04`\x05r\x18\n\x05query:\x0b\x63pu_seconds@xH\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/data-sets:stream:\x01*0\x01\x12\xd6\x01\n\rStreamVersion\x12\x1f.aimass.v1.StreamVersionRequest\x1a\x14.google.api.HttpBody\"\x8b\x01\xea\xe0\x18M\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\n2\x03\x08\xd8\x04`\x05r\x18\n\x05query:\x0b\x63pu_seconds@xH\x01\x82\xd3\xe4\x93\x02\x34\x12\x32/v1/data-sets/{data_set}/versions/{version}:stream0\x01\x12\xd8\x01\n\x10StreamDeltaTable\x12\x1f.aimass.v1.StreamVersionRequest\x1a\x14.google.api.HttpBody\"\x8a\x01\xea\xe0\x18M\n\x0e\x64\x61ta_sets.read\x12\x14\x64\x61ta-sets/{data_set}\x18\x01 \x01(\n2\x03\x08\xd8\x04`\x05r\x18\n\x05query:\x0b\x63pu_seconds@xH\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/v1/data-sets/{data_set}/versions/{version}:delta0\x01\x12\xb7\x01\n\nWriteTable\x12\x1c.aimass.v1.WriteTableRequest\x1a\x14.aimass.v1.Operation\"u\xea\xe0\x18K\n\x0esources.export\x12\x10sources/{source}\x18\x03 \x01(\n8\x01P\x01X\x01r\x1b\n\x08pipeline:\x0b\x63pu_seconds@\xe0\xa8\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/sources/{source}:export:\x01*\x1a\x08\xe2\xe0\x18\x04\x64\x61tab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.exports_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['source']._serialized_options = b'\362\340\030\002\020\001'
+  _globals['_WRITETABLEREQUEST'].fields_by_name['table']._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['table']._serialized_options = b'\362\340\030\031\010\001 \177B\023\"delays_by_carrier\"'
+  _globals['_WRITETABLEREQUEST'].fields_by_name['key']._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['key']._serialized_options = b'\362\340\030\004 ?(\010'
+  _globals['_WRITETABLEREQUEST'].fields_by_name['data_set']._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['data_set']._serialized_options = b'\362\340\030\004\020\001\030\001'
+  _globals['_WRITETABLEREQUEST'].fields_by_name['sql']._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['sql']._serialized_options = b'\362\340\030\004 \240\234\001'
+  _globals['_WRITETABLEREQUEST'].fields_by_name['tables']._loaded_options = None
+  _globals['_WRITETABLEREQUEST'].fields_by_name['tables']._serialized_options = b'\362\340\030\002(\024'
   _globals['_STREAMQUERYREQUEST'].fields_by_name['sql']._loaded_options = None
   _globals['_STREAMQUERYREQUEST'].fields_by_name['sql']._serialized_options = b'\362\340\030K\010\001 \240\234\001BC\"SELECT carrier, count(*) AS flights FROM flights GROUP BY carrier\"'
   _globals['_STREAMQUERYREQUEST'].fields_by_name['tables']._loaded_options = None
@@ -54,10 +67,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTS'].methods_by_name['StreamVersion']._serialized_options = b'\352\340\030M\n\016data_sets.read\022\024data-sets/{data_set}\030\001 \001(\n2\003\010\330\004`\005r\030\n\005query:\013cpu_seconds@xH\001\202\323\344\223\0024\0222/v1/data-sets/{data_set}/versions/{version}:stream'
   _globals['_EXPORTS'].methods_by_name['StreamDeltaTable']._loaded_options = None
   _globals['_EXPORTS'].methods_by_name['StreamDeltaTable']._serialized_options = b'\352\340\030M\n\016data_sets.read\022\024data-sets/{data_set}\030\001 \001(\n2\003\010\330\004`\005r\030\n\005query:\013cpu_seconds@xH\001\202\323\344\223\0023\0221/v1/data-sets/{data_set}/versions/{version}:delta'
-  _globals['_STREAMQUERYREQUEST']._serialized_start=180
-  _globals['_STREAMQUERYREQUEST']._serialized_end=382
-  _globals['_STREAMVERSIONREQUEST']._serialized_start=385
-  _globals['_STREAMVERSIONREQUEST']._serialized_end=582
-  _globals['_EXPORTS']._serialized_start=585
-  _globals['_EXPORTS']._serialized_end=1214
+  _globals['_EXPORTS'].methods_by_name['WriteTable']._loaded_options = None
+  _globals['_EXPORTS'].methods_by_name['WriteTable']._serialized_options = b'\352\340\030K\n\016sources.export\022\020sources/{source}\030\003 \001(\n8\001P\001X\001r\033\n\010pipeline:\013cpu_seconds@\340\250\001\202\323\344\223\002 \"\033/v1/sources/{source}:export:\001*'
+  _globals['_WRITEMODE']._serialized_start=966
+  _globals['_WRITEMODE']._serialized_end=1075
+  _globals['_WRITETABLEREQUEST']._serialized_start=208
+  _globals['_WRITETABLEREQUEST']._serialized_end=492
+  _globals['_WRITETABLERESPONSE']._serialized_start=494
+  _globals['_WRITETABLERESPONSE']._serialized_end=559
+  _globals['_STREAMQUERYREQUEST']._serialized_start=562
+  _globals['_STREAMQUERYREQUEST']._serialized_end=764
+  _globals['_STREAMVERSIONREQUEST']._serialized_start=767
+  _globals['_STREAMVERSIONREQUEST']._serialized_end=964
+  _globals['_EXPORTS']._serialized_start=1078
+  _globals['_EXPORTS']._serialized_end=1893
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,130 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _WriteMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WriteModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WriteMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WRITE_MODE_UNSPECIFIED: _WriteMode.ValueType  # 0
+    WRITE_MODE_APPEND: _WriteMode.ValueType  # 1
+    """They stay."""
+    WRITE_MODE_REPLACE: _WriteMode.ValueType  # 2
+    """They are deleted; readers see them until the new ones are there."""
+    WRITE_MODE_UPSERT: _WriteMode.ValueType  # 3
+    """Those with the key of a new row are changed, others stay."""
+
+class WriteMode(_WriteMode, metaclass=_WriteModeEnumTypeWrapper):
+    """What becomes of the rows that a table has."""
+
+WRITE_MODE_UNSPECIFIED: WriteMode.ValueType  # 0
+WRITE_MODE_APPEND: WriteMode.ValueType  # 1
+"""They stay."""
+WRITE_MODE_REPLACE: WriteMode.ValueType  # 2
+"""They are deleted; readers see them until the new ones are there."""
+WRITE_MODE_UPSERT: WriteMode.ValueType  # 3
+"""Those with the key of a new row are changed, others stay."""
+Global___WriteMode: _TypeAlias = WriteMode  # noqa: Y015
+
+@_typing.final
+class WriteTableRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SQL_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """A source that is a table of PostgreSQL or SQLite; what is written is another table of its database, with its password."""
+    table: _builtins.str
+    """`table` or, in PostgreSQL, `schema.table`; letters, digits and underscores."""
+    mode: Global___WriteMode.ValueType
+    data_set: _builtins.str
+    """The data set whose version is written, unless there is a query."""
+    version: _builtins.int
+    """The newest if unset."""
+    sql: _builtins.str
+    """Instead of a data set: a SELECT over the tables below."""
+    cpu_seconds: _builtins.int
+    """Processor time in seconds that it may use; 21,600 if unset. It is reserved from the caller's quotas."""
+    @_builtins.property
+    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the mode UPSERT: columns that are unique in the table and never NULL."""
+
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[_datasets_pb2.QueryTable]: ...
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        table: _builtins.str = ...,
+        mode: Global___WriteMode.ValueType = ...,
+        key: _abc.Iterable[_builtins.str] | None = ...,
+        data_set: _builtins.str = ...,
+        version: _builtins.int = ...,
+        sql: _builtins.str = ...,
+        tables: _abc.Iterable[_datasets_pb2.QueryTable] | None = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds",
+        b"cpu_seconds",
+        "data_set",
+        b"data_set",
+        "key",
+        b"key",
+        "mode",
+        b"mode",
+        "source",
+        b"source",
+        "sql",
+        b"sql",
+        "table",
+        b"table",
+        "tables",
+        b"tables",
+        "version",
+        b"version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteTableRequest: _TypeAlias = WriteTableRequest  # noqa: Y015
+
+@_typing.final
+class WriteTableResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    table: _builtins.str
+    rows: _builtins.int
+    """Rows that were written."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        table: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "source", b"source", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteTableResponse: _TypeAlias = WriteTableResponse  # noqa: Y015
 
 @_typing.final
 class StreamQueryRequest(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from aimass.v1 import exports_pb2 as aimass_dot_v1_dot_exports__pb2
+from aimass.v1 import operations_pb2 as aimass_dot_v1_dot_operations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
@@ -51,6 +52,11 @@ class ExportsStub:
                 request_serializer=aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WriteTable = channel.unary_unary(
+                '/aimass.v1.Exports/WriteTable',
+                request_serializer=aimass_dot_v1_dot_exports__pb2.WriteTableRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class ExportsServicer:
@@ -84,6 +90,15 @@ class ExportsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteTable(self, request, context):
+        """Writes the result of a query, or a version, into a table of the database of a source, in one transaction of that database: a failure,
+        a cancellation or a crash leaves the table as it was, and work that is taken up again writes once. A table that is not there is made.
+        The operation ends with a WriteTableResponse. The caller needs data_sets.read on each data set; masked columns are written as NULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExportsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +116,11 @@ def add_ExportsServicer_to_server(servicer, server):
                     servicer.StreamDeltaTable,
                     request_deserializer=aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WriteTable': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteTable,
+                    request_deserializer=aimass_dot_v1_dot_exports__pb2.WriteTableRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -185,6 +205,33 @@ class Exports:
             '/aimass.v1.Exports/StreamDeltaTable',
             aimass_dot_v1_dot_exports__pb2.StreamVersionRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Exports/WriteTable',
+            aimass_dot_v1_dot_exports__pb2.WriteTableRequest.SerializeToString,
+            aimass_dot_v1_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

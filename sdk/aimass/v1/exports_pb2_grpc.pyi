@@ -4,6 +4,7 @@ isort:skip_file
 What leaves the data centre for other systems."""
 
 from aimass.v1 import exports_pb2 as _exports_pb2
+from aimass.v1 import operations_pb2 as _operations_pb2
 from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
@@ -48,6 +49,11 @@ class ExportsStub:
     one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
     same archive. The newest for version 0.
     """
+    WriteTable: _grpc.UnaryUnaryMultiCallable[_exports_pb2.WriteTableRequest, _operations_pb2.Operation]
+    """Writes the result of a query, or a version, into a table of the database of a source, in one transaction of that database: a failure,
+    a cancellation or a crash leaves the table as it was, and work that is taken up again writes once. A table that is not there is made.
+    The operation ends with a WriteTableResponse. The caller needs data_sets.read on each data set; masked columns are written as NULL.
+    """
 
 @_typing.type_check_only
 class ExportsAsyncStub(ExportsStub):
@@ -68,6 +74,11 @@ class ExportsAsyncStub(ExportsStub):
     """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its last file, a Delta log of
     one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
     same archive. The newest for version 0.
+    """
+    WriteTable: _aio.UnaryUnaryMultiCallable[_exports_pb2.WriteTableRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Writes the result of a query, or a version, into a table of the database of a source, in one transaction of that database: a failure,
+    a cancellation or a crash leaves the table as it was, and work that is taken up again writes once. A table that is not there is made.
+    The operation ends with a WriteTableResponse. The caller needs data_sets.read on each data set; masked columns are written as NULL.
     """
 
 class ExportsServicer(metaclass=_abc_1.ABCMeta):
@@ -104,6 +115,17 @@ class ExportsServicer(metaclass=_abc_1.ABCMeta):
         """Streams a version as a Delta table that other engines read: a tar archive with Parquet files and, as its last file, a Delta log of
         one commit. Unpacked into a folder it is a table; an archive that was broken off has no log and is none. The same version gives the
         same archive. The newest for version 0.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteTable(
+        self,
+        request: _exports_pb2.WriteTableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Writes the result of a query, or a version, into a table of the database of a source, in one transaction of that database: a failure,
+        a cancellation or a crash leaves the table as it was, and work that is taken up again writes once. A table that is not there is made.
+        The operation ends with a WriteTableResponse. The caller needs data_sets.read on each data set; masked columns are written as NULL.
         """
 
 def add_ExportsServicer_to_server(

@@ -1,6 +1,7 @@
 """Where the bytes of a source are, once it is clear that its tenant may read them."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -37,6 +38,12 @@ class Places:
             address = await self._address(servers)
             place = place._replace(address=address, trusted=trusted, allow=self._egress.allowed)
         yield place
+
+    def owns(self, tenant: str, place: Place) -> bool:
+        """Whether the folder of a file is a tenant's alone."""
+        shared = [part for part in self._setting.split(os.pathsep) if part and "{tenant}" not in part]
+        common = folders.roots(os.pathsep.join(shared), self._home, tenant) if shared else ()
+        return place.root not in common
 
     async def _address(self, servers: Sequence[tuple[str, int]]) -> str:
         """Of the first that has one; each must be one that may be reached."""

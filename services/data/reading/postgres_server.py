@@ -50,8 +50,11 @@ def server_of(url: str) -> Server:
 
 
 @contextlib.contextmanager
-def opened(place: Place, source: SqlSource, seconds: float) -> Iterator[Any]:
-    """A read-only connection. Raises unavailable, failed_precondition with what the server says, limit_exceeded."""
+def opened(place: Place, source: SqlSource, seconds: float, writes: bool = False) -> Iterator[Any]:
+    """A connection, read-only unless it `writes`.
+
+    Raises unavailable, failed_precondition with what the server says, limit_exceeded.
+    """
     import psycopg
     from psycopg.types.string import TextLoader
 
@@ -77,11 +80,11 @@ def opened(place: Place, source: SqlSource, seconds: float) -> Iterator[Any]:
             **tls,  # type: ignore[arg-type]
         )
         with contextlib.closing(connection):
-            for kind in _TEXTS:
+            for kind in () if writes else _TEXTS:
                 connection.adapters.register_loader(kind, TextLoader)
             limit = int(min(seconds, _STATEMENT) * 1000)
             for setting, value in {
-                "default_transaction_read_only": "on",
+                "default_transaction_read_only": "off" if writes else "on",
                 "statement_timeout": str(limit),
                 "lock_timeout": "5000",
                 "search_path": "pg_catalog",

@@ -63,17 +63,21 @@ def path_of(url: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(root: Path, steps: Parts, seconds: float) -> Iterator[sqlite3.Connection]:
-    """A read-only connection whose statements end after some seconds. Raises invalid_value, limit_exceeded."""
+def opened(root: Path, steps: Parts, seconds: float, writes: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection whose statements end after some seconds, read-only unless it `writes`.
+
+    Raises invalid_value, limit_exceeded.
+    """
     descriptor = folders.open_file(root, steps)
     path = root.joinpath(*steps)
     try:
         for kind in ("-wal", "-shm", "-journal"):
             if os.path.islink(f"{path}{kind}"):
                 raise InvalidValue(f"{'/'.join(steps)}{kind} is a link: links are not followed")
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
-        with contextlib.closing(connection), _named("/".join(steps)):
-            tame(connection, time.monotonic() + seconds)
+        mode = "rw" if writes else "ro"
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, check_same_thread=False)
+        with contextlib.closing(connection), _named("/".join(steps), "written" if writes else "read"):
+            tame(connection, time.monotonic() + seconds, writes)
             # The name may have been turned into a link since: what was opened must be what was checked.
             if not os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
                 raise InvalidValue(f"{'/'.join(steps)} has been replaced")
@@ -82,10 +86,10 @@ def opened(root: Path, steps: Parts, seconds: float) -> Iterator[sqlite3.Connect
         os.close(descriptor)
 
 
-def tame(connection: sqlite3.Connection, deadline: float) -> None:
-    """Has statements end by a deadline of the monotonic clock, and change nothing."""
+def tame(connection: sqlite3.Connection, deadline: float, writes: bool = False) -> None:
+    """Has statements end by a deadline of the monotonic clock, and change nothing unless it `writes`."""
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-    connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
@@ -96,17 +100,17 @@ def tame(connection: sqlite3.Connection, deadline: float) -> None:
 
 
 @contextlib.contextmanager
-def _named(file: str) -> Iterator[None]:
+def _named(file: str, done: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         if "interrupted" in str(error):
-            raise Failure(Code.LIMIT_EXCEEDED, f"reading {file} takes too long") from None
+            raise Failure(Code.LIMIT_EXCEEDED, f"{file} cannot be {done} in time") from None
         if "prohibited" in str(error) or "not authorized" in str(error):
             raise Failure(Code.SQL_NOT_ALLOWED, "the statement reads more than the table of its source") from None
         if "is locked" in str(error):
             raise Unavailable(f"{file} is locked by somebody else") from None
-        raise InvalidValue(f"{file} cannot be read: {error}") from None
+        raise InvalidValue(f"{file} cannot be {done}: {error}") from None
 
 
 def describe(connection: sqlite3.Connection, source: SqlSource) -> Table:

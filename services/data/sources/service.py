@@ -18,6 +18,7 @@ from services.data.reading.kinds import (
     Definition,
     FilesSource,
     PushedSource,
+    SqlSource,
     compiled_to_json,
     to_json,
 )
@@ -33,7 +34,7 @@ from services.data.sources.work import sample_from_json, table_from_json, tried_
 from services.kit import process
 from services.kit.auth import Principal, Scope
 from services.kit.db import Once
-from services.kit.errors import FailedPrecondition, InvalidValue
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue
 from services.kit.pages import Page
 from services.kit.process import Limits
 from services.kit.resources import deleted, undeleted
@@ -137,6 +138,20 @@ class Sources:
             raise InvalidValue(f"no upload was committed as {digest}")
         async with self._places.of(scope.tenant, definition) as place:
             yield place._replace(secret=await self._secret(scope, definition, name)) if place.address else place
+
+    @contextlib.asynccontextmanager
+    async def writable(self, scope: Scope, name: str) -> AsyncIterator[tuple[SqlSource, Place]]:
+        """The database of a source to write to, and where it lies while the context lasts.
+
+        Raises not_found, failed_precondition for what is no database, egress_denied for a file that other tenants read.
+        """
+        definition = (await self._store.get(scope, name)).definition
+        if not isinstance(definition, SqlSource):
+            raise FailedPrecondition(f"the source {name} is no SQL database")
+        async with self.place(scope, definition, name) as place:
+            if not definition.remote and not self._places.owns(scope.tenant, place):
+                raise Failure(Code.EGRESS_DENIED, "the folder of the file is not of this tenant alone")
+            yield definition, place
 
     async def _secret(self, scope: Scope, definition: Definition, name: str) -> str:
         """The secret of a server: as it was just said, or as it is stored for this server. Empty without one."""

@@ -21,7 +21,7 @@ _VERBS = {
         }
     ),
     "developer": frozenset(
-        {"create", "update", "delete", "upload", "fit", "submit", "tag", "restore", "branch", "merge"}
+        {"create", "update", "delete", "upload", "fit", "submit", "tag", "restore", "branch", "merge", "export"}
     ),
 }
 # Predictions have no method of the contract on the outside.

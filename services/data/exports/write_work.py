@@ -1,0 +1,44 @@
+"""The child that writes rows into a table of a database."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from services.data.exports import reading
+from services.data.exports.domain import check_columns_of
+from services.data.reading.folders import Place
+from services.data.reading.kinds import SqlSource, source_from_json
+from services.data.sources import writing
+from services.data.sources.writing import Target
+from services.kit.child import Child, Json
+from services.kit.errors import Code, Failure
+
+
+def main(request: Json, child: Child) -> Json:
+    """`{rows, source, place, table, mode, key, operation, seconds, max_bytes}` to `{rows}`.
+
+    Raises as `writing.write`.
+    """
+    columns, tables = reading.opened(request["rows"])
+    key = tuple(request["key"])
+    check_columns_of(columns, key)
+    target = Target(request["table"], request["mode"], key, columns, request["operation"])
+    source = source_from_json(request["source"])
+    assert isinstance(source, SqlSource)
+    rows = writing.write(
+        source,
+        Place.from_json(request["place"]),
+        target,
+        _bounded(tables, int(request["max_bytes"])),
+        lambda rows: child.progress({"rows": rows}),
+        float(request["seconds"]),
+    )
+    return {"rows": rows}
+
+
+def _bounded(tables: Iterator[Any], most: int) -> Iterator[Any]:
+    left = most
+    for table in tables:
+        left -= table.nbytes
+        if left < 0:
+            raise Failure(Code.LIMIT_EXCEEDED, f"the result is larger than {most // 2**20} MiB: select less of it")
+        yield table
