@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-import duckdb  # type: ignore[import-not-found]
+import duckdb
 from tasks import GROUP, JOIN, run  # type: ignore[import-not-found]
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-import polars as pl  # type: ignore[import-not-found]
+import polars as pl
 from tasks import run  # type: ignore[import-not-found]
 
 KEPT = ("id", "month", "day", "hour", "carrier", "origin", "dest", "distance", "dep_delay", "arr_delay")
