@@ -26,7 +26,7 @@ async def run(home: Path, point: str, env: dict[str, str]) -> None:
         if point == "logged":
             data_sets._store.add = die
         if point == "landed":
-            extractions._runner._inputs.range = die
+            extractions._runner.inputs.range = die
         if point == "extracted":
             data_sets.commit_all = once(data_sets.commit_all)
         if point == "rows logged":

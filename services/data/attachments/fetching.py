@@ -30,6 +30,10 @@ class Passing(Exception):
         self.reason, self.wait = reason, wait
 
 
+class FullError(Exception):
+    """There is no room for a file, and waiting for room would keep it from others."""
+
+
 class Room:
     """Bytes that all files of a run may have together."""
 
@@ -37,9 +41,9 @@ class Room:
         self.most, self._left = most, most
 
     def take(self, size: int) -> None:
-        """Raises passing where there is no room for so many."""
+        """Raises full where there is no room for so many."""
         if size > self._left:
-            raise Passing(f"the files of one run have at most {self.most // 2**20} MiB")
+            raise FullError(f"the files of one run have at most {self.most // 2**20} MiB")
         self._left -= size
 
     def give_back(self, size: int) -> None:
@@ -82,6 +86,9 @@ class Fetch:
                 except Passing as passing:
                     outcome = failed(passing.reason)
                     await self._pause(passing.wait or _WAIT * 2**again, until, again)
+                except FullError as full:
+                    outcome = failed(str(full))
+                    break
                 except TimeoutError:
                     outcome = failed("it takes too long")
                 except Failure as failure:
@@ -167,7 +174,14 @@ class Fetch:
         if (more := self._part.size - self._taken) < 0:
             self._room.give_back(-more)
         else:
-            self._room.take(more)
+            try:
+                self._room.take(more)
+            except FullError:
+                # At once, before another one asks: else all that are half here keep each other from their ends.
+                self._part.drop()
+                self._room.give_back(self._taken)
+                self._taken = 0
+                raise
         self._taken = self._part.size
 
     def _whole(self, url: str) -> Outcome:

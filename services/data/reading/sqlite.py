@@ -76,7 +76,7 @@ def opened(root: Path, steps: Parts, seconds: float, writes: bool = False) -> It
                 raise InvalidValue(f"{'/'.join(steps)}{kind} is a link: links are not followed")
         mode = "rw" if writes else "ro"
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, check_same_thread=False)
-        with contextlib.closing(connection), _named("/".join(steps), "written" if writes else "read"):
+        with contextlib.closing(connection), _named("/".join(steps), writes):
             tame(connection, time.monotonic() + seconds, writes)
             # The name may have been turned into a link since: what was opened must be what was checked.
             if not os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
@@ -100,17 +100,17 @@ def tame(connection: sqlite3.Connection, deadline: float, writes: bool = False) 
 
 
 @contextlib.contextmanager
-def _named(file: str, done: str) -> Iterator[None]:
+def _named(file: str, writes: bool) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         if "interrupted" in str(error):
-            raise Failure(Code.LIMIT_EXCEEDED, f"{file} cannot be {done} in time") from None
+            raise Failure(Code.LIMIT_EXCEEDED, f"{'writing' if writes else 'reading'} {file} takes too long") from None
         if "prohibited" in str(error) or "not authorized" in str(error):
             raise Failure(Code.SQL_NOT_ALLOWED, "the statement reads more than the table of its source") from None
         if "is locked" in str(error):
             raise Unavailable(f"{file} is locked by somebody else") from None
-        raise InvalidValue(f"{file} cannot be {done}: {error}") from None
+        raise InvalidValue(f"{file} cannot be {'written' if writes else 'read'}: {error}") from None
 
 
 def describe(connection: sqlite3.Connection, source: SqlSource) -> Table:
