@@ -1,5 +1,6 @@
 """Branches of data sets through their RPCs: made, written, compared, merged, dropped, and what holds on them."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -371,9 +372,24 @@ async def test_a_branch_whose_making_was_cut_off_is_made_by_who_tries_again(near
     assert (await found(near)).latest_version == 0
     (folder / "trial").unlink()
     await more(near, "flights", 4)
+    written = await refused(more(near, "trial", 9))
+    assert (written.code, "is still being made" in written.detail) == (Code.FAILED_PRECONDITION, True)
 
     assert ((await branch(near)).version, await ids(near, "trial")) == (1, [1, 2, 3, 4])
     assert (await found(near)).branch_version == 2
+
+
+async def test_of_two_who_make_a_branch_at_once_one_does(near: House) -> None:
+    await add(near, "flights", ROWS)
+    await more(near, "flights", 4)
+    ended = await asyncio.gather(*(branch(near, version=number) for number in (1, 2)), return_exceptions=True)
+
+    (made,) = [each for each in ended if isinstance(each, pb.DataSetVersion)]
+    (other,) = [each for each in ended if isinstance(each, Failure)]
+    assert other.code is Code.ALREADY_EXISTS
+    trial = await found(near)
+    assert (trial.latest_version, trial.branch_version) == (1, {3: 1, 4: 2}[made.rows])
+    assert len(await ids(near, "trial")) == made.rows
 
 
 async def test_a_branch_is_divided_and_cleaned_as_any_data_set(home: House) -> None:

@@ -53,9 +53,11 @@ class Branches:
         old, files = await self._data_sets.whole(scope, data_set, number)
         time = self._now()
         made = DataSet(branch, description, 0, 1, time, time, owner=found.owner, branch_of=data_set)
-        await self._store.make(scope, replace(made, branch_version=old.version))
+        made = replace(made, branch_version=old.version)
+        await self._store.make(scope, made)
 
         def effects(connection: Connection, version: DataSetVersion) -> None:
+            self._store.made(connection, scope, made, version)
             if old.version == found.latest_version:
                 self._data_sets.check_newest(connection, scope, data_set, old.version)
             for follower in self._followers:

@@ -229,6 +229,8 @@ def extended(old: Sequence[Column], new: Sequence[Column], data_set: str) -> tup
 def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
     """The version that a run adds; its Delta version is not known yet. Raises failed_precondition."""
     name, number = head.data_set.data_set, head.data_set.latest_version + 1
+    if head.data_set.branch_of and not head.version and not new.shares:
+        raise FailedPrecondition(f"the branch {name} is still being made: branch again")
     before = head.version if new.append else None
     added = sum(file.rows for file in new.files)
     same = new.restores or new.rewrites

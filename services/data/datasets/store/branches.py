@@ -46,6 +46,17 @@ class BranchStore:
 
         await self._db.run(work)
 
+    def made(self, connection: Connection, scope: Scope, branch: DataSet, first: DataSetVersion) -> None:
+        """In the transaction of its first version, whatever else was asked for by its name meanwhile.
+
+        Raises already_exists when somebody else was faster.
+        """
+        if first.version != 1:
+            raise AlreadyExists(f"there is a data set {branch.data_set}.")
+        found = stored.get(connection, scope, branch.data_set)
+        after = replace(found, description=branch.description, branch_version=branch.branch_version)
+        stored.save(connection, scope, after)
+
     async def list(self, scope: Scope, name: str, page_size: int, page_token: str) -> Page[DataSet]:
         """By name, without deleted ones. Raises not_found."""
         await self._db.read(lambda connection: stored.get(connection, scope, name))
