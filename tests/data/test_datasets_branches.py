@@ -72,6 +72,13 @@ async def more(home: House, name: str, *numbers: int) -> None:
     await add(home, name, {"id": numbers, "name": ["x"] * len(numbers)}, append=True)
 
 
+async def mask(home: House, name: str, *columns: str) -> pb.DataSet:
+    etag = (await found(home, name)).etag
+    asked = pb.MaskColumnsRequest(data_set=name, columns=columns)
+    made: pb.DataSet = await stub(home, if_match=f'"{etag}"').MaskColumns(asked)
+    return made
+
+
 async def asked(home: House, sql: str, *names: str) -> list[dict[str, Any]]:
     tables = [pb.QueryTable(data_set=name) for name in names]
     answer = await stub(home).QueryDataSets(pb.QueryDataSetsRequest(sql=sql, tables=tables))
@@ -274,13 +281,7 @@ async def test_a_mask_of_the_data_set_holds_on_its_branches_whenever_it_is_set(n
     rows, version = pb.ReadRowsRequest(data_set="trial"), pb.GetDataSetVersionRequest(data_set="trial")
     assert SECRET in str(await blind.ReadRows(rows))
 
-    async def mask(name: str, *columns: str) -> pb.DataSet:
-        etag = (await found(near, name)).etag
-        asked = pb.MaskColumnsRequest(data_set=name, columns=columns)
-        made: pb.DataSet = await stub(near, if_match=f'"{etag}"').MaskColumns(asked)
-        return made
-
-    await mask("flights", "NAME")
+    await mask(near, "flights", "NAME")
     asked = pb.QueryDataSetsRequest(sql="SELECT max(name) AS m FROM trial", tables=[pb.QueryTable(data_set="trial")])
     compare = pb.DiffDataSetRequest(data_set="trial", key=["id"], with_parent=True)
     await add(near, "trial", {"id": [1], "name": ["other-47110"]})
@@ -301,13 +302,25 @@ async def test_a_mask_of_the_data_set_holds_on_its_branches_whenever_it_is_set(n
     ]
     listed = await seeing.ListDataSets(pb.ListDataSetsRequest())
     assert {one.data_set: list(one.masked_columns) for one in listed.data_sets}["trial"] == ["NAME"]
-    assert list((await mask("trial", "id")).masked_columns) == ["id"], "its own, as it was said"
+    assert list((await mask(near, "trial", "id")).masked_columns) == ["id"], "its own, as it was said"
     assert list((await found(near)).masked_columns) == ["id", "NAME"], "and those of the data set"
 
     await blind.MergeDataSetBranch(pb.MergeDataSetBranchRequest(data_set="flights", branch="trial"))
     assert list((await found(near, "flights")).masked_columns) == ["NAME", "id"], "what the branch hides stays hidden"
-    await mask("flights")
+    await mask(near, "flights")
     assert list((await found(near)).masked_columns) == []
+
+
+async def test_the_event_of_a_merge_tells_no_value_that_the_branch_hides(near: House) -> None:
+    await add(near, "flights", ROWS)
+    await branch(near)
+    await mask(near, "trial", "name")
+    await add(near, "trial", {"id": [1], "name": [SECRET]})
+    await merge(near)
+
+    heard = await near.heard(data_events_pb2.DataSetVersionAdded, 4)
+    assert [(one.version.data_set, one.version.version) for one in heard[2:]] == [("trial", 2), ("flights", 2)]
+    assert "47110" not in str(heard)
 
 
 async def test_a_right_on_a_branch_is_worth_nothing_without_that_on_the_data_set(near: House) -> None:

@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict, MessageToJson
 
+from aimass.v1 import data_events_pb2, operations_pb2, schema_pb2
 from aimass.v1 import datasets_pb2 as data
-from aimass.v1 import operations_pb2, schema_pb2
 from aimass.v1 import recipes_pb2 as pb
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
@@ -127,6 +127,9 @@ async def test_a_column_that_is_masked_stays_so_and_is_not_got_by_cleaning(home:
     done = await run(home)
     found = await tables.GetDataSet(data.GetDataSetRequest(data_set="clean"))
     assert list(found.masked_columns) == ["weight", "weight_outlier"]
+    _, event = await home.heard(data_events_pb2.DataSetVersionAdded, 2)
+    known = {column.column: (column.minimum, column.maximum) for column in event.version.quality.columns}
+    assert (known["weight"], bool(known["id"][0])) == (("", ""), True), "who hears of it is not told masked values"
     blind_too = home.stub(OperationsStub, "data", "operations.*")
     answer = await blind_too.GetOperation(operations_pb2.GetOperationRequest(operation=done.operation))
     hidden = await blind.GetRecipeRun(pb.GetRecipeRunRequest(recipe="tidy", run=done.run))

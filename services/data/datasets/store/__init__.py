@@ -227,10 +227,13 @@ class Store:
 
         def work(connection: Connection) -> tuple[DataSetVersion, ...]:
             for made, new in added:
-                _add(connection, scope, made, new, event)
+                _add(connection, scope, made, new)
             versions = tuple(made for made, _ in added)
             if effects:
                 effects(connection, versions)
+            # After the effects, which may mask columns.
+            found = [stored.get(connection, scope, made.data_set) for made in versions]
+            schema.outbox.add(connection, [event(*each) for each in zip(found, versions, strict=True)])
             return versions
 
         return await self._db.run(work, once)
@@ -276,13 +279,7 @@ class Store:
         lineage.add(connection, scope, parents, child)
 
 
-def _add(
-    connection: Connection,
-    scope: Scope,
-    made: DataSetVersion,
-    new: NewVersion,
-    event: Callable[[DataSet, DataSetVersion], Event],
-) -> None:
+def _add(connection: Connection, scope: Scope, made: DataSetVersion, new: NewVersion) -> None:
     before = stored.writable(stored.get(connection, scope, made.data_set, deleted=True))
     if before.latest_version != made.version - 1:
         raise Failure(Code.CONFLICT, f"{made.data_set} got another version in the meantime")
@@ -294,4 +291,3 @@ def _add(
     stored.insert_files(connection, scope, made, new.files, False)
     stored.insert_files(connection, scope, made, new.quarantine, True)
     lineage.add(connection, scope, made.parents, LineageNode("data_set", made.data_set, made.version))
-    schema.outbox.add(connection, [event(after, made)])
