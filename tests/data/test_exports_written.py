@@ -232,6 +232,15 @@ async def test_who_may_not_read_the_rows_or_write_there_cannot(home: House) -> N
     assert (await refused(begin(home, tenant="other"))).code is Code.NOT_FOUND
 
 
+async def test_a_right_on_a_branch_writes_nothing_without_that_on_its_data_set(home: House) -> None:
+    branch = data_sets.BranchDataSetRequest(data_set="flights", branch="trial")
+    await home.stub(DataSetsStub, "data").BranchDataSet(branch)
+    right = "data_sets.read@data-sets/trial"
+
+    assert (await refused(begin(home, "sources.export", right, data_set="trial"))).code is Code.FORBIDDEN
+    assert await write(home, "sources.export", f"{right},data-sets/flights", data_set="trial") == 2
+
+
 async def test_masked_columns_are_written_as_null(home: House) -> None:
     etag = (await home.stub(DataSetsStub, "data").GetDataSet(data_sets.GetDataSetRequest(data_set="flights"))).etag
     masks = data_sets.MaskColumnsRequest(data_set="flights", columns=["carrier"])

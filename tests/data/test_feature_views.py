@@ -364,6 +364,21 @@ async def test_who_does_not_see_a_column_gets_it_neither_here(running: House) ->
     assert await values(running, "a") == [[1.0, "x"]]
 
 
+async def test_of_a_branch_nobody_sees_what_its_data_set_masks_by_a_right_on_the_branch(running: House) -> None:
+    await add(running, "readings", readings(("a", hours_ago(1), 1.0, "x")))
+    mask = datasets_pb2.MaskColumnsRequest(data_set="readings", columns=["temp"])
+    await running.stub(DataSetsStub, "data", if_match='"2"').MaskColumns(mask)
+    branch = datasets_pb2.BranchDataSetRequest(data_set="readings", branch="trial")
+    await running.stub(DataSetsStub, "data").BranchDataSet(branch)
+    await create(running, data_set="trial")
+    await materialise(running)
+    right = "data_sets.unmask@data-sets/trial"
+
+    assert await code_of(views(running, "feature_views.read", right).ReadFeatures(request("a"))) is Code.FORBIDDEN
+    both = views(running, "feature_views.read", f"{right},data-sets/readings")
+    assert (await both.ReadFeatures(request("a"))).rows[0].values[0].number_value == 1.0
+
+
 async def test_another_tenant_and_project_have_their_own(running: House) -> None:
     await add(running, "readings", readings(("a", hours_ago(1), 1.0, "x")))
     await create(running)

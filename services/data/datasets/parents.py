@@ -8,6 +8,7 @@ from typing import Any
 
 from services.data.datasets.service import DataSets
 from services.kit import contract
+from services.kit.auth import Principal
 from services.kit.errors import Forbidden
 from services.kit.rpc import Call
 
@@ -39,12 +40,16 @@ class OfParents:
         return streamed if inspect.isasyncgenfunction(method) else checked
 
     async def _check(self, call: Call, data_set: str) -> None:
-        permission, principal = call.method.policy.permission, call.principal
-        if principal.may(permission):  # on all
-            return
-        parent = await self._data_sets.parent(principal.scope, data_set)
-        if parent and not principal.may(permission, f"data-sets/{parent}"):
-            raise Forbidden(f"{permission} is not permitted")
+        await check_permitted(self._data_sets, call.principal, call.method.policy.permission, data_set)
+
+
+async def check_permitted(data_sets: DataSets, principal: Principal, permission: str, data_set: str) -> None:
+    """Raises forbidden for who may not do this with a data set, or with the one that it is a branch of."""
+    if principal.may(permission):  # on all
+        return
+    names = (data_set, await data_sets.parent(principal.scope, data_set) or data_set)
+    if not all(principal.may(permission, f"data-sets/{name}") for name in names):
+        raise Forbidden(f"{permission} is not permitted on {data_set}")
 
 
 def of_parents(servicers: Mapping[str, Any], data_sets: DataSets) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aimass.v1.operations_pb2 import Operation
+from services.data.datasets.parents import check_permitted
 from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.exports.domain import Pinned, Write, check_target
@@ -14,7 +15,7 @@ from services.data.schema import quoted
 from services.data.sources.service import Sources
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import Forbidden, InvalidValue, Violation
+from services.kit.errors import InvalidValue, Violation
 
 READ = "data_sets.read"
 
@@ -52,8 +53,7 @@ class TableWrites:
         async with self._sources.writable(scope, asked.source):
             pass
         for one in tables:
-            if not principal.may(READ, f"data-sets/{one.data_set}"):
-                raise Forbidden(f"{READ} is not permitted on {one.data_set}")
+            await check_permitted(self._data_sets, principal, READ, one.data_set)
             hidden[one.data_set] = tuple(await self._data_sets.hidden(principal, one.data_set))
         plan = await self._queries.plan(scope, asked.sql, tables, hidden)
         pinned = [

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from services.data.datasets.masking import NOTHING, UNMASK, hidden_of
+from services.data.datasets.domain import DataSet
+from services.data.datasets.masking import hidden_from
 from services.data.datasets.service import DataSets
 from services.data.feature_views import domain, watching
 from services.data.feature_views.covering import Cover, Covers
@@ -44,10 +45,10 @@ class Features(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """A version, and the columns that are masked."""
+    """A version, and its data set as it is masked."""
 
     version: ViewVersion
-    masked: frozenset[str]
+    data_set: DataSet
     read: float
 
 
@@ -71,9 +72,8 @@ class Reading:
         materialised; forbidden for a masked feature; limit_exceeded for an answer that is too large.
         """
         scope = principal.scope
-        found, masked, _ = await self._head(scope, name, version)
-        hidden = NOTHING if principal.may(UNMASK, f"data-sets/{found.definition.data_set}") else masked
-        places = domain.chosen(found, features, hidden)
+        found, data_set, _ = await self._head(scope, name, version)
+        places = domain.chosen(found, features, hidden_from(principal, data_set))
         texts = [orjson.dumps(key_of(found.keys, key, f"/keys/{at}")) for at, key in enumerate(keys)]
         place = Place(scope, name, found.version)
         cover = await self._covers.of(place)
@@ -108,10 +108,10 @@ class Reading:
         _, found = await self._store.version(scope, name, lambda view: domain.served(view, version))
         if found.coverage.materialise_time is None:
             raise FailedPrecondition(f"version {found.version} of {name} has not been materialised yet")
-        masked = (await self._data_sets.get(scope, found.definition.data_set)).masked_columns
+        data_set = await self._data_sets.get(scope, found.definition.data_set)
         if len(self._heads) >= _MOST:
             self._heads.clear()
-        head = self._heads[(scope, name, version)] = _Head(found, hidden_of(masked), began)
+        head = self._heads[(scope, name, version)] = _Head(found, data_set, began)
         return head
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+from services.data.datasets.parents import check_permitted
 from services.data.datasets.service import DataSets
 from services.data.reading.folders import Place
 from services.data.reading.landed import LandedRecords, data_set_of
@@ -10,7 +11,7 @@ from services.data.sources.domain import Source
 from services.data.warehouse.domain import Range
 from services.data.warehouse.service import Warehouse
 from services.kit.auth import Principal
-from services.kit.errors import FailedPrecondition, Forbidden
+from services.kit.errors import FailedPrecondition
 
 _READ = "data_sets.read"
 
@@ -30,8 +31,7 @@ class LandedSamples:
         Raises failed_precondition where none have landed; forbidden for who may not read them, or not all of them.
         """
         name, data_set = source.source, data_set_of(source.source)
-        if not principal.may(_READ, f"data-sets/{data_set}"):
-            raise Forbidden(f"{_READ} is not permitted for what has landed of {name}")
+        await check_permitted(self._data_sets, principal, _READ, data_set)
         last = (await self._warehouse.position(principal.scope, name)).last if source.landed else 0
         if not last:
             raise FailedPrecondition(f"nothing of {name} has landed")
