@@ -14,7 +14,8 @@ from aimass.v1.repairs_pb2_grpc import RepairsStub
 from services.kit.errors import Code
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
-from tests.data.landing import LANDED, is_refused, replay, succeeded
+from tests.data.landing import LANDED, is_refused, replay, second_rule, succeeded
+from tests.data.tables import add
 from tests.support.house import House, house
 
 
@@ -38,14 +39,14 @@ async def branch(tenant: Tenant, name: str = "trial", data_set: str = "flights")
     await tenant.stub(DataSetsStub).BranchDataSet(datasets_pb2.BranchDataSetRequest(data_set=data_set, branch=name))
 
 
-async def merge(tenant: Tenant, name: str = "trial", **metadata: str) -> Any:
-    request = datasets_pb2.MergeDataSetBranchRequest(data_set="flights", branch=name, replace=bool(metadata))
+async def merge(tenant: Tenant, name: str = "trial", data_set: str = "flights", **metadata: str) -> Any:
+    request = datasets_pb2.MergeDataSetBranchRequest(data_set=data_set, branch=name, replace=bool(metadata))
     return await tenant.stub(DataSetsStub, **metadata).MergeDataSetBranch(request)
 
 
-async def tried(tenant: Tenant, name: str = "trial") -> pb.Extraction:
+async def tried(tenant: Tenant, name: str = "trial", rule: str = "flights") -> pb.Extraction:
     """An extraction into a branch, to its end."""
-    begun = await tenant.stub(ExtractionsStub).RunExtraction(pb.RunExtractionRequest(rule="flights", branch=name))
+    begun = await tenant.stub(ExtractionsStub).RunExtraction(pb.RunExtractionRequest(rule=rule, branch=name))
     return await succeeded(tenant, begun.operation)
 
 
@@ -79,6 +80,21 @@ async def test_a_merge_brings_how_far_the_branch_was_read_so_no_row_is_lost_or_d
     places.flights(home, rows=1, first=7)
     await tenant.extract("flights")
     assert await ids(tenant) == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_rule_that_was_only_tried_goes_on_behind_what_was_merged(tenant: Tenant, home: Path) -> None:
+    await add(tenant.house, "more", {"id": [0], "carrier": ["UA"], "dep_delay": [0.5]})  # not by the rule
+    await second_rule(tenant, "more", "flights", FLIGHTS)
+    await branch(tenant, data_set="more")
+
+    assert (await tried(tenant, rule="more")).records_read == 3
+    await merge(tenant, data_set="more")
+    assert (await tried(tenant, rule="more")).records_read == 0, "what was merged is not read again"
+    await branch(tenant, "second", "more")
+    places.flights(home, rows=1, first=4)
+    assert (await tried(tenant, "second", rule="more")).records_read == 1
+    assert (await tenant.extract("more")).records_read == 1
+    assert await ids(tenant, "more") == [0, 1, 2, 3, 4]
 
 
 async def test_what_a_forced_merge_leaves_out_is_read_again(tenant: Tenant, home: Path) -> None:

@@ -205,7 +205,9 @@ class ExtractionStore:
 
     def branched(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:
         """On a branch that is made, rules go on where they would have on its data set."""
-        wrote = within(_extraction, scope) & (_extraction.c.data_set == data_set) & (_extraction.c.rule != "")
+        # A rule that was only tried may have got its cursor by a merge. Those of other data sets do no harm.
+        of_rules = within(_extraction, scope) & (_extraction.c.rule != "")
+        wrote = of_rules & ((_extraction.c.data_set == data_set) | (_extraction.c.branch != ""))
         rules = connection.execute(select(_extraction.c.rule).where(wrote).distinct()).scalars()
         cursors.branched(connection, scope, branch, list(rules))
 
