@@ -73,6 +73,17 @@ async def test_a_field_that_moves_is_noticed_and_found(running: House, home: Pat
     assert [row["user"] for row in (rows[0], rows[300], rows[401])] == ["anna", None, "boris"]
 
 
+async def test_it_is_found_after_runs_that_had_nothing_to_read(running: House, home: Path) -> None:
+    tenant, repairs = Tenant(running), Tenant(running).stub(RepairsStub)
+    await repairs.SetRepairPolicy(pb.SetRepairPolicyRequest(rule="served", policy=pb.REPAIR_POLICY_NONE))
+    append(places.folder(home) / "served.jsonl", after(100))
+    assert [(await tenant.extract("served")).records_read for _ in range(3)] == [100, 0, 0]
+    await tenant.ended((await repairs.RepairRule(pb.RepairRuleRequest(rule="served"))).operation)
+
+    (repair,) = (await repairs.ListRepairs(pb.ListRepairsRequest(rule="served"))).repairs
+    assert (repair.state, repair.records, repair.taken) == (pb.REPAIR_STATE_PROPOSED, 100, 100), repair.reason
+
+
 async def test_a_field_that_is_gone_is_not_found(running: House, home: Path) -> None:
     tenant, repairs = Tenant(running), Tenant(running).stub(RepairsStub)
     append(places.folder(home) / "served.jsonl", "".join(json.dumps({"n": n}) + "\n" for n in range(100)))

@@ -200,7 +200,7 @@ class ExtractionStore:
         return await self._db.read(lambda connection: cursors.found(connection, scope, rule, rule_set, "", place))
 
     async def began(self, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:
-        """Where the last run of a rule began; None for the start of its source."""
+        """Where the last run of a rule began that read something; None for the start of its source."""
         return await self._db.read(lambda connection: cursors.began(connection, scope, rule, place))
 
     def branched(self, connection: Connection, scope: Scope, data_set: str, branch: str) -> None:

@@ -22,7 +22,7 @@ cursor = scoped(
     Column("place", String(71), nullable=False),
     Column("cursor", JSON, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
-    # Where the run began that ended there.
+    # Where the last run began that read something.
     Column("began", JSON(none_as_null=True)),
 )
 _set_cursor = scoped(
@@ -61,13 +61,14 @@ def store(connection: Connection, scope: Scope, after: Extraction, place: str, k
     table, one, key = _of(scope, after.rule, after.rule_set, after.branch)
     values = {**key, "place": place, "cursor": kept, "update_time": after.end_time}
     if table is cursor:
-        values["began"] = connection.execute(select(table.c.cursor).where(one & (table.c.place == place))).scalar()
+        before = connection.execute(select(table).where(one & (table.c.place == place))).first()
+        values["began"] = before and (before.cursor if after.records_read else before.began)
     connection.execute(delete(table).where(one))
     connection.execute(insert(table).values(**scope._asdict(), **values))
 
 
 def began(connection: Connection, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:
-    """Where the last run of a rule began; None for the start of its source."""
+    """Where the last run of a rule began that read something; None for the start of its source."""
     here = within(cursor, scope) & (cursor.c.rule == rule) & (cursor.c.place == place)
     found: dict[str, Any] | None = connection.execute(select(cursor.c.began).where(here)).scalar()
     return found
