@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from services.data.datasets import parquet
+from services.data.datasets import tables as tables_module
 from services.data.datasets.domain import (
     DataSetVersion,
     LineageNode,
@@ -19,7 +20,7 @@ from services.data.datasets.domain import (
     WrittenFile,
 )
 from services.data.datasets.quality import ColumnQuality
-from services.data.datasets.tables import RowRange, Tables, open_tables
+from services.data.datasets.tables import FolderTables, RowRange, Tables, open_tables
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
@@ -47,6 +48,38 @@ async def written(tables: Tables, run: str, *numbers: int) -> NewVersion:
     return NewVersion(
         "flights", run, writer.close(), COLUMNS, True, {"bad": 1}, {}, (), parents, found, {"cursor": [1, None]}
     )
+
+
+async def sharing(folder: FolderTables) -> NewVersion:
+    """A version of another data set that has the files of one."""
+    new = await folder.keep(SCOPE, await written(folder, "r1", 1))
+    await folder.prepare(SCOPE, "trial", "r2")
+    return replace(new, data_set="trial", run="r2", files=tuple(replace(file, home="flights") for file in new.files))
+
+
+async def test_a_shared_file_that_is_there_already_is_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, synced = FolderTables(tmp_path), list[Path]()
+    shared = await sharing(folder)
+    await folder.write(SCOPE, shared, COLUMNS, shared.files)
+    monkeypatch.setattr(tables_module, "sync", synced.append)
+    await folder.write(SCOPE, shared, COLUMNS, shared.files)  # the first time it may have died
+    await folder.close()
+
+    table = tmp_path / "acme" / "default" / "trial"
+    assert synced == [table / "r1", table]
+
+
+async def test_a_shared_file_is_never_taken_for_another_of_its_name(tmp_path: Path) -> None:
+    folder = FolderTables(tmp_path)
+    shared = await sharing(folder)
+    (await folder.prepare(SCOPE, "trial", "r1") / "part-00000.parquet").write_bytes(b"other")
+    with pytest.raises(Failure) as caught:
+        await folder.write(SCOPE, shared, COLUMNS, shared.files)
+    await folder.close()
+
+    assert caught.value.code is Code.FAILED_PRECONDITION
 
 
 async def test_what_a_run_wants_is_kept_word_for_word(tables: Tables) -> None:

@@ -23,8 +23,9 @@ from services.data.datasets.threads import FileThreads
 from services.data.schema import Column
 from services.kit.adapters import Storage
 from services.kit.auth import Scope
+from services.kit.digests import hash_of
 from services.kit.disk import replace, sync
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _MANIFEST = "_manifest.json"
@@ -147,7 +148,9 @@ class FolderTables:
         self, scope: Scope, new: NewVersion, columns: Sequence[Column], files: Sequence[WrittenFile]
     ) -> int:
         table = self._table(scope, new.data_set)
-        shared = [(self._table(scope, file.home) / file.path, table / file.path) for file in files if file.home]
+        # Those of older versions are here already.
+        named = [file for file in new.files if file.home]
+        shared = [(self._table(scope, file.home) / file.path, table / file.path, file.digest) for file in named]
         await self._run(_link, shared)
         return await self._run(delta.write, table, new.run, columns, files)
 
@@ -194,14 +197,22 @@ def open_tables(storage: Storage, folder: Path) -> Tables:
     return S3Tables(storage.bucket, objects, storage.mirrors, storage.passing / "tables")
 
 
-def _link(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Gives files a second name in another table, which is as good as the first: only both together free the bytes."""
+def _link(shared: Sequence[tuple[Path, Path, str]]) -> None:
+    """Gives files a second name in another table, which is as good as the first: only both together free the bytes.
+
+    Raises failed_precondition where the name is that of another file.
+    """
     folders = dict[Path, None]()
-    for there, here in pairs:
+    for there, here, digest in shared:
         if not here.exists():
             here.parent.mkdir(parents=True, exist_ok=True)
             os.link(there, here)
-            folders |= {here.parent: None, here.parent.parent: None}
+        elif not (there.exists() and there.samefile(here)) and hash_of(here) != digest:
+            raise FailedPrecondition(
+                "one run has written files of the same names to both data sets: neither can be merged"
+            )
+        # Also of a name that is there: who made it may have died before it was on the disk.
+        folders |= {here.parent: None, here.parent.parent: None}
     for folder in folders:
         sync(folder)
 
