@@ -281,6 +281,9 @@ async def test_many_keys_are_told_of_one_data_set_but_not_in_lists_and_events(ho
     assert [versions[0].partitioning, sets[0].partitioning] == [bare, bare]
     told = await home.heard(data_events_pb2.DataSetVersionAdded, 2)
     assert told[-1].version.partitioning == bare
+    await stub.BranchDataSet(datasets_pb2.BranchDataSetRequest(data_set="flights", branch="trial"))
+    (branch,) = (await stub.ListDataSetBranches(datasets_pb2.ListDataSetBranchesRequest(data_set="flights"))).data_sets
+    assert branch.partitioning == bare
 
 
 async def test_two_rewrites_at_once_come_one_after_the_other(home: House) -> None:

@@ -194,9 +194,8 @@ class DataSetsApi:
         self, request: pb.ListDataSetBranchesRequest, call: Call
     ) -> pb.ListDataSetBranchesResponse:
         page = await self._branches.list(call.scope, request.data_set, request.page_size, request.page_token)
-        return pb.ListDataSetBranchesResponse(
-            data_sets=map(data_set_to_wire, page.items), next_page_token=page.next_token
-        )
+        data_sets = [data_set_to_wire(branch, shorten=True) for branch in page.items]
+        return pb.ListDataSetBranchesResponse(data_sets=data_sets, next_page_token=page.next_token)
 
     async def LocateDataSetVersion(self, request: pb.GetDataSetVersionRequest, call: Call) -> pb.DataSetLocation:
         found = await self._data_sets.locate(call.scope, request.data_set, request.version)
