@@ -103,6 +103,16 @@ async def test_two_that_replace_a_table_leave_the_rows_of_one(home: House, url: 
     assert (sides, rows) == (1, 5000)
 
 
+async def test_the_first_two_tables_of_a_schema_may_be_written_at_once(home: House, url: str) -> None:
+    await add(home, "numbers", {"n": list(range(50_000))})
+    names = [await begin(home, data_set="numbers", table=table) for table in ("one", "other")]
+    for name in names:
+        assert done(await ended(home, name)) == 50_000
+
+    assert run(url, "SELECT (SELECT count(*) FROM one), (SELECT count(*) FROM other)") == [(50_000, 50_000)]
+    assert run(url, "SELECT count(*) FROM aimass_writes") == [(2,)]
+
+
 async def test_a_table_that_somebody_holds_is_waited_for_and_cancelling_writes_nothing(home: House, url: str) -> None:
     run(url, "CREATE TABLE answers (id bigint, carrier text, delay float8, late boolean, day date, at timestamptz)")
     with psycopg.connect(url.replace("+psycopg", "")) as holder:

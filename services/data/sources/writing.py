@@ -90,6 +90,11 @@ def _postgres(
             # What the server says has the value in it, which not everybody who sees the operation may see.
             kind = type(error).__name__
             raise FailedPrecondition(f"a value does not fit a column of {target.table}: {kind}") from None
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.schema_name != "pg_catalog":
+                raise
+            # Somebody else has just made a table that was not there.
+            raise Failure(Code.UNAVAILABLE, f"somebody else makes a table beside {target.table}") from None
         except psycopg.errors.LockNotAvailable:
             raise Failure(Code.UNAVAILABLE, f"the table {target.table} is locked by somebody else") from None
         except psycopg.errors.InsufficientPrivilege as error:
