@@ -124,11 +124,13 @@ async def test_what_fails_leaves_the_table_as_it_was(home: House) -> None:
     await write(home)
     await add(home, "other", {"id": [7], "nosuch": ["x"]})
     await add(home, "keyless", {"id": [1, None]})
+    await add(home, "late", pa.table({"day": pa.array([10**7], pa.int32()).cast(pa.date32())}))
     before = rows(home, "SELECT * FROM flights")
 
     assert "nosuch" in await fails(home, data_set="other", mode=REPLACE)
     assert "is NULL in some rows" in await fails(home, table="k", data_set="keyless", mode=UPSERT, key=["id"])
     assert "is no column" in await fails(home, table="k", mode=UPSERT, key=["nosuch"])
+    assert "day is in no year" in await fails(home, table="k", data_set="late")
     assert "ON CONFLICT" in await fails(home, mode=UPSERT, key=["id"])  # the table has no such key
     assert rows(home, "SELECT * FROM flights") == before
     assert rows(home, "SELECT name FROM sqlite_master WHERE name = 'k'") == []

@@ -159,14 +159,17 @@ class _Work:
                 for name in self._target.key:
                     if batch.column(name).null_count:
                         raise FailedPrecondition(f"the key {name} is NULL in some rows")
-                columns = [
-                    _values(batch.column(column.name), column.type, self._kind) for column in self._target.columns
-                ]
+                columns = [_values(batch.column(column.name), column, self._kind) for column in self._target.columns]
                 yield list(zip(*columns, strict=True))
 
 
-def _values(column: Any, kind: ColumnType, database: str) -> list[Any]:
-    values: list[Any] = column.to_pylist()
+def _values(found: Any, column: Column, database: str) -> list[Any]:
+    """Raises failed_precondition for a time that is none of Python's."""
+    try:
+        values: list[Any] = found.to_pylist()
+    except (ValueError, OverflowError):
+        raise FailedPrecondition(f"a value of {column.name} is in no year from 1 to 9999") from None
+    kind = column.type
     if database == "sqlite" and kind in (ColumnType.DATE, ColumnType.TIMESTAMP):
         return [None if value is None else value.isoformat() for value in values]
     return values
