@@ -178,7 +178,13 @@ async def test_work_that_is_killed_leaves_the_rows_that_were_there(home: House, 
         await running
 
     assert rows(home, "SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
-    assert await process.run(module, asked, Limits(60)) == {"rows": 300_000}
+    told = list[int]()
+
+    async def hear(message: Any) -> None:
+        told.append(message["rows"])
+
+    assert await process.run(module, asked, Limits(60), hear) == {"rows": 300_000}
+    assert 1 <= len(told) <= 61, "each word is a transaction"
     assert rows(home, "SELECT count(*) FROM t") == [(300_000,)]
 
 

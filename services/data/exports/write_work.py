@@ -1,6 +1,7 @@
 """The child that writes rows into a table of a database."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from services.data.exports import reading
@@ -11,6 +12,8 @@ from services.data.sources import writing
 from services.data.sources.writing import Target
 from services.kit.child import Child, Json
 from services.kit.errors import Code, Failure
+
+_TELL = 1.0  # seconds between two words on progress
 
 
 def main(request: Json, child: Child) -> Json:
@@ -29,10 +32,23 @@ def main(request: Json, child: Child) -> Json:
         Place.from_json(request["place"]),
         target,
         _bounded(tables, int(request["max_bytes"])),
-        lambda rows: child.progress({"rows": rows}),
+        _telling(child),
         float(request["seconds"]),
     )
     return {"rows": rows}
+
+
+def _telling(child: Child) -> Callable[[int], None]:
+    """Says how many rows have been sent, not too often: each word is written down."""
+    told = -_TELL
+
+    def tell(rows: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TELL:
+            told = time.monotonic()
+            child.progress({"rows": rows})
+
+    return tell
 
 
 def _bounded(tables: Iterator[Any], most: int) -> Iterator[Any]:
