@@ -208,6 +208,8 @@ WRONG: list[tuple[dict[str, Any], Code]] = [
     ({"table": 'x"; DROP TABLE orders'}, Code.INVALID_VALUE),
     ({"table": "sqlite_master"}, Code.INVALID_VALUE),
     ({"table": "aimass_writes"}, Code.INVALID_VALUE),
+    ({"table": "Orders"}, Code.INVALID_VALUE),  # it is the source
+    ({"table": "main.answers"}, Code.INVALID_VALUE),
     ({"mode": pb.WRITE_MODE_UNSPECIFIED}, Code.INVALID_VALUE),
     ({"mode": UPSERT}, Code.INVALID_VALUE),
     ({"key": ["id"]}, Code.INVALID_VALUE),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.data.reading.kinds import SqlSource
 from services.data.schema import Column
 from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 
@@ -48,6 +49,23 @@ def check_target(table: str, mode: str, key: Sequence[str]) -> None:
         raise _wrong("key", "must be set for upsert, and for nothing else")
     if len(set(key)) < len(key):
         raise _wrong("key", "must name each column once")
+
+
+def check_apart(table: str, source: SqlSource) -> None:
+    """Raises invalid_value for the table of the source itself, whose extractions would read what is written.
+
+    In SQLite also for one with a schema.
+    """
+    schema, dot, name = table.rpartition(".")
+    if not source.remote:
+        if dot:
+            raise _wrong("table", "must be without a schema in SQLite")
+        if name.lower() == source.table.lower():
+            raise _wrong("table", "must be another one than that of the source")
+        return
+    own, _, relation = source.table.rpartition(".")
+    if (schema or "public", name) == (own or "public", relation):
+        raise _wrong("table", "must be another one than that of the source")
 
 
 def check_columns_of(columns: Sequence[Column], key: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.parents import check_permitted
 from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
-from services.data.exports.domain import Pinned, Write, check_target
+from services.data.exports.domain import Pinned, Write, check_apart, check_target
 from services.data.exports.runner import WriteRunner
 from services.data.exports.store import WriteStore
 from services.data.metering.domain import CpuBudget
@@ -50,8 +50,8 @@ class TableWrites:
         if table:
             asked, tables = replace(asked, sql=f"SELECT * FROM {quoted(table.data_set)}"), [table]
         scope, hidden = principal.scope, dict[str, tuple[str, ...]]()
-        async with self._sources.writable(scope, asked.source):
-            pass
+        async with self._sources.writable(scope, asked.source) as (source, _):
+            check_apart(asked.table, source)
         for one in tables:
             await check_permitted(self._data_sets, principal, READ, one.data_set)
             hidden[one.data_set] = tuple(await self._data_sets.hidden(principal, one.data_set))
