@@ -83,13 +83,15 @@ def _gathered(tables: Iterator[Any]) -> Iterator[Any]:
     """Tables of about as many rows as a row group may have."""
     import pyarrow as pa
 
-    waiting = list[Any]()
+    waiting, rows, size = list[Any](), 0, 0
     for table in tables:
-        if table.num_rows:
-            waiting.append(table)
-        if sum(one.num_rows for one in waiting) >= _GROUP or sum(one.nbytes for one in waiting) >= _HELD:
+        if not table.num_rows:
+            continue
+        waiting.append(table)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= _GROUP or size >= _HELD:
             yield pa.concat_tables(waiting)
-            waiting = []
+            waiting, rows, size = [], 0, 0
     if waiting:
         yield pa.concat_tables(waiting)
 
