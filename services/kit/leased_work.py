@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from services.kit.auth import Scope
@@ -126,19 +127,23 @@ class LeasedWork(ABC, Generic[T]):
         await self._operations.tell()
 
     async def _end(self, scope: Scope, work: T, failure: Failure | None) -> None:
+        await self._keep_end(work.operation, partial(self._give_up, scope, work, failure))
+        await self._operations.tell()
+
+    async def _keep_end(self, operation: str, end: Callable[[], Awaitable[None]]) -> None:
+        """Stores how work has ended, however long the database is away."""
         # From here on nobody stops it: work whose end is not kept would run for ever.
-        self._settle(work.operation)
+        self._settle(operation)
         for seconds in itertools.chain(_PATIENCE, itertools.repeat(_PATIENCE[-1])):
             try:
-                await self._give_up(scope, work, failure)
+                await end()
                 break
             except Failure as refused:
                 if refused.code is Code.FENCE_STALE:
-                    log.warning("another process ends %s: %s", work.operation, refused)
+                    log.warning("another process ends %s: %s", operation, refused)
                     break
                 # The disk that made the work fail may be full for the database, too.
                 if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
                     raise
-                log.warning("the end of %s is not stored yet: %s", work.operation, refused)
+                log.warning("the end of %s is not stored yet: %s", operation, refused)
                 await asyncio.sleep(seconds)
-        await self._operations.tell()

@@ -11,15 +11,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.protobuf.message import Message
 
 from aimass.v1 import datasets_pb2 as data_sets
 from aimass.v1 import exports_pb2 as pb
 from aimass.v1 import operations_pb2, sources_pb2
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.exports_pb2_grpc import ExportsStub
+from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
+from services.data.exports import runner
+from services.data.exports.store import WriteStore
 from services.kit import process
-from services.kit.errors import Code, Failure
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure, Unavailable
 from services.kit.process import Limits
 from tests.data.tables import add
 from tests.data.test_partitions import ended
@@ -201,6 +206,32 @@ async def test_a_write_that_a_stopped_service_left_is_taken_up_again(tmp_path: P
         operation = await ended(again, name)
         assert operation.state == operations_pb2.OPERATION_STATE_SUCCEEDED, operation.error
         assert rows(again, "SELECT count(*) FROM flights") == [(2,)]
+
+
+async def test_a_write_whose_rows_are_there_has_succeeded(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, tries = WriteStore.finish, list[str]()
+
+    async def late(store: WriteStore, scope: Scope, operation: str, answer: Message) -> None:
+        tries.append(operation)
+        if len(tries) == 1:
+            cancel = operations_pb2.CancelOperationRequest(operation=operation)
+            await home.stub(OperationsStub, "data").CancelOperation(cancel)
+            raise Unavailable("the database is away")
+        await finish(store, scope, operation, answer)
+
+    monkeypatch.setattr(WriteStore, "finish", late)
+    assert await write(home) == 2
+    assert (len(tries), rows(home, "SELECT count(*) FROM flights")) == (2, [(2,)])
+
+
+async def test_a_database_that_stays_locked_ends_the_write(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_PAUSES", ())
+    path = home.runtime.home / "import" / "acme" / "own.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        operation = await ended(home, await begin(home))
+
+    assert (operation.error.code, "is locked" in operation.error.detail) == ("failed_precondition", True)
 
 
 WRONG: list[tuple[dict[str, Any], Code]] = [

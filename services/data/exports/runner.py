@@ -5,6 +5,7 @@ The database of the table says which work has written, in the transaction of its
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aimass.v1.exports_pb2 import WriteTableResponse
@@ -17,7 +18,7 @@ from services.data.metering.service import Metering
 from services.data.reading.kinds import to_json
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.leased_work import LeasedWork, Spawn
 from services.kit.process import Limits
 
@@ -52,12 +53,15 @@ class WriteRunner(LeasedWork[Write]):
                 rows = await self._attempt_once(scope, write)
                 break
             except Failure as failure:
-                if failure.code is not Code.UNAVAILABLE or not pause:
+                if failure.code is not Code.UNAVAILABLE:
                     raise
+                if not pause:  # what is away may be so for ever: nobody else goes on with this
+                    raise FailedPrecondition(failure.detail) from None
             await self._operations.progress(scope, write.operation, 0.0, "waiting", "the database is away or locked")
             await asyncio.sleep(pause)
         answer = WriteTableResponse(source=write.source, table=write.table, rows=rows)
-        await self._store.finish(scope, write.operation, answer)
+        # The rows are there, whatever becomes of us.
+        await self._keep_end(write.operation, partial(self._store.finish, scope, write.operation, answer))
 
     async def _give_up(self, scope: Scope, write: Write, failure: Failure | None) -> None:
         await self._store.give_up(scope, write.operation, failure)
