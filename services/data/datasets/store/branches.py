@@ -101,7 +101,7 @@ async def inheriting(db: Database, scope: Scope, page: Page[DataSet]) -> Page[Da
     """With what is masked and refused where the branches of a page come from."""
     if not any(found.branch_of for found in page.items):
         return page
-    items = await db.read(lambda connection: [stored.inheriting(connection, scope, found) for found in page.items])
+    items = await db.read(lambda connection: stored.all_inheriting(connection, scope, page.items))
     return Page(tuple(items), page.next_token)
 
 

@@ -1,6 +1,6 @@
 """Rows of the tables as the domain has them, in a transaction of the caller's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,9 +34,17 @@ def find(connection: Connection, scope: Scope, name: str) -> DataSet | None:
 
 def inheriting(connection: Connection, scope: Scope, found: DataSet) -> DataSet:
     """A branch with what is masked and refused where it comes from; another data set as it is."""
-    if not found.branch_of:
-        return found
-    masks, refused = _inherited(connection, scope, found.branch_of)
+    return all_inheriting(connection, scope, (found,))[0]
+
+
+def all_inheriting(connection: Connection, scope: Scope, found: Sequence[DataSet]) -> list[DataSet]:
+    """The same of several, with one question."""
+    parents = {one.branch_of for one in found if one.branch_of}
+    known = _inherited(connection, scope, parents) if parents else {}
+    return [_with(one, *known[one.branch_of]) if one.branch_of else one for one in found]
+
+
+def _with(found: DataSet, masks: Sequence[str], refused: Sequence[SchemaChange]) -> DataSet:
     known = {name.lower() for name in found.masked_columns}
     return replace(
         found,
@@ -45,11 +53,15 @@ def inheriting(connection: Connection, scope: Scope, found: DataSet) -> DataSet:
     )
 
 
-def _inherited(connection: Connection, scope: Scope, parent: str) -> tuple[tuple[str, ...], tuple[SchemaChange, ...]]:
-    here = within(data_set, scope) & (data_set.c.data_set == parent)
-    columns = select(data_set.c.masked_columns, data_set.c.refused_changes)
-    row = connection.execute(columns.where(here)).one()
-    return tuple(row.masked_columns), tuple(map(SchemaChange, row.refused_changes))
+def _inherited(
+    connection: Connection, scope: Scope, parents: Iterable[str]
+) -> dict[str, tuple[tuple[str, ...], tuple[SchemaChange, ...]]]:
+    columns = select(data_set.c.data_set, data_set.c.masked_columns, data_set.c.refused_changes)
+    here = within(data_set, scope) & data_set.c.data_set.in_(parents)
+    return {
+        row.data_set: (tuple(row.masked_columns), tuple(map(SchemaChange, row.refused_changes)))
+        for row in connection.execute(columns.where(here))
+    }
 
 
 def get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> DataSet:
@@ -79,7 +91,7 @@ def of_writer(found: DataSet, landed_from: str) -> DataSet:
 def save(connection: Connection, scope: Scope, after: DataSet) -> None:
     """Stores a data set that is there; of a branch, what is its own."""
     if after.branch_of:
-        masks, refused = _inherited(connection, scope, after.branch_of)
+        masks, refused = _inherited(connection, scope, (after.branch_of,))[after.branch_of]
         known = {name.lower() for name in masks}
         after = replace(
             after,
