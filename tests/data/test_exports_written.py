@@ -28,7 +28,7 @@ from services.kit.errors import Code, Failure, Unavailable
 from services.kit.process import Limits
 from tests.data.tables import add
 from tests.data.test_partitions import ended
-from tests.support.house import House, house
+from tests.support.house import House, house, until
 from tests.support.refused import refused
 
 APPEND, REPLACE, UPSERT = pb.WRITE_MODE_APPEND, pb.WRITE_MODE_REPLACE, pb.WRITE_MODE_UPSERT
@@ -232,6 +232,21 @@ async def test_a_database_that_stays_locked_ends_the_write(home: House, monkeypa
         operation = await ended(home, await begin(home))
 
     assert (operation.error.code, "is locked" in operation.error.detail) == ("failed_precondition", True)
+
+
+async def test_the_source_can_be_read_after_a_write_was_cancelled(home: House) -> None:
+    path = home.runtime.home / "import" / "acme" / "own.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO orders VALUES (7)")
+    await add(home, "many", {"text": ["word " * 12] * 1_000_000})
+    name = await begin(home, data_set="many")
+    await until(lambda: path.stat().st_size > 4 * 2**20)  # it is in the file, and not in memory only
+    await home.stub(OperationsStub, "data").CancelOperation(operations_pb2.CancelOperationRequest(operation=name))
+
+    assert (await ended(home, name)).state == operations_pb2.OPERATION_STATE_CANCELLED
+    seen = await home.stub(SourcesStub, "data").PreviewSource(sources_pb2.PreviewSourceRequest(source="own"))
+    assert len(seen.records) == 1
+    assert rows(home, "SELECT name FROM sqlite_schema WHERE name = 'flights'") == []
 
 
 WRONG: list[tuple[dict[str, Any], Code]] = [

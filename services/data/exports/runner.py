@@ -4,6 +4,7 @@ The database of the table says which work has written, in the transaction of its
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,13 +17,17 @@ from services.data.exports.domain import Write
 from services.data.exports.store import WriteStore
 from services.data.metering.service import Metering
 from services.data.reading.kinds import to_json
+from services.data.sources import writing
 from services.data.sources.service import Sources
+from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.leased_work import LeasedWork, Spawn
 from services.kit.process import Limits
 
+log = logging.getLogger(__name__)
 _WORK = "services.data.exports.write_work"
+_BRIEF = Limits(seconds=30.0)
 _PAUSES = (1.0, 5.0, 15.0, 60.0)  # seconds before a database that is away or locked is asked again
 
 
@@ -64,7 +69,19 @@ class WriteRunner(LeasedWork[Write]):
         await self._keep_end(write.operation, partial(self._store.finish, scope, write.operation, answer))
 
     async def _give_up(self, scope: Scope, write: Write, failure: Failure | None) -> None:
+        try:
+            await self._take_back(scope, write)
+        except Failure as other:
+            log.warning("what %s has left of its work is not taken back: %s", write.operation, other)
         await self._store.give_up(scope, write.operation, failure)
+
+    async def _take_back(self, scope: Scope, write: Write) -> None:
+        """What a child that was killed has left in a file, which nobody who only reads it could read."""
+        async with self._sources.writable(scope, write.source) as (source, place):
+            left = writing.leftover(source, place)
+            if left is not None and await asyncio.to_thread(left.exists):
+                request = {"place": place.to_json(), "seconds": _BRIEF.seconds}
+                await process.run(_WORK, request, _BRIEF)
 
     async def _attempt_once(self, scope: Scope, write: Write) -> int:
         tables = [Table(one.alias, one.data_set, Which(one.version)) for one in write.tables]

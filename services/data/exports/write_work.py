@@ -19,8 +19,11 @@ _TELL = 1.0  # seconds between two words on progress
 def main(request: Json, child: Child) -> Json:
     """`{rows, source, place, table, mode, key, operation, seconds, max_bytes}` to `{rows}`.
 
-    Raises as `writing.write`.
+    With nothing but `{place, seconds}` it takes back what a killed child has left. Raises as `writing.write`.
     """
+    if "rows" not in request:
+        writing.take_back(Place.from_json(request["place"]), float(request["seconds"]))
+        return {}
     columns, tables = reading.opened(request["rows"])
     key = tuple(request["key"])
     check_columns_of(columns, key)

@@ -6,6 +6,7 @@ So work that is done again, because nobody knows whether its commit arrived, fin
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from services.data.reading import postgres_server, sqlite
@@ -69,6 +70,17 @@ def write(
         rows = work.run(tables, tell)
         connection.execute("COMMIT")
     return rows
+
+
+def leftover(source: SqlSource, place: Place) -> Path | None:
+    """What a writer that was killed leaves of its transaction beside a SQLite file."""
+    return None if source.remote else place.root.joinpath(*place.steps[:-1], f"{place.steps[-1]}-journal")
+
+
+def take_back(place: Place, seconds: float) -> None:
+    """Has SQLite take back what such a writer has done. Who may only read the file cannot, and could not read it."""
+    with sqlite.opened(place.root, place.steps, seconds, writes=True) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
 
 
 def _postgres(
