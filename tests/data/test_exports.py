@@ -181,6 +181,19 @@ async def test_a_reader_who_leaves_ends_the_work_and_what_it_used_is_said(home: 
     assert found.num_rows == ROWS
 
 
+async def test_for_a_reader_who_leaves_before_his_turn_nothing_stays_reserved(home: House) -> None:
+    exports: Any = home.runtime.apps["data"].rpc["aimass.v1.Exports"]
+    turns = exports._exports._free
+    async with turns.turn("other"):
+        pieces = stub(home, reservation="r-2").StreamVersion(pb.StreamVersionRequest(data_set="numbers"))
+        waiting = asyncio.ensure_future(anext(aiter(pieces)))
+        await until(lambda: turns._waiting)
+        waiting.cancel()
+        (said,) = await home.heard(WorkEnded)
+
+    assert (said.work.reservation, said.work.cpu_milliseconds) == ("r-2", 0)
+
+
 async def test_a_slow_reader_slows_the_work_down() -> None:
     count, most = 0, 0
 

@@ -1,7 +1,8 @@
 """The use cases of exports."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from services.data.datasets.masking import Hidden, is_hidden
 from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.exports.pouring import Pour, poured
-from services.data.metering.domain import DEFAULT_QUERY_SECONDS, CpuBudget, unused
+from services.data.metering.domain import DEFAULT_QUERY_SECONDS, CpuBudget, CpuUsage, unused
 from services.data.metering.service import Metering, waited_for
 from services.kit import process
 from services.kit.auth import Scope
@@ -19,6 +20,7 @@ from services.kit.child import Json
 from services.kit.errors import InvalidValue, Violation
 from services.kit.turns import Turns
 
+Run = Callable[[Json, Pour, str], Awaitable[None]]
 _WORK, _DELTA = "services.data.exports.work", "services.data.exports.delta_work"
 
 
@@ -55,12 +57,12 @@ class Exports:
 
         Raises invalid_value, sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded.
         """
-        _check(asked)
+        usage = _checked(asked)
 
         async def work(pour: Pour) -> None:
             plan = await self._queries.plan(asked.scope, sql, tables, hidden)
-            async with self._free.turn(asked.scope.tenant), self._queries.here(asked.scope, plan) as there:
-                await self._run(asked, {"sql": plan.text, "tables": there}, pour)
+            async with self._turn(asked, usage) as run, self._queries.here(asked.scope, plan) as there:
+                await run({"sql": plan.text, "tables": there}, pour, _WORK)
             self._queries.tell(asked.scope, plan)
 
         return poured(work)
@@ -72,12 +74,12 @@ class Exports:
 
         Raises invalid_value, not_found, unknown_version, limit_exceeded.
         """
-        _check(asked)
+        usage = _checked(asked)
 
         async def work(pour: Pour) -> None:
             stored = self._stored(asked.scope, data_set, which, columns, hidden)
-            async with self._free.turn(asked.scope.tenant), stored as rows:
-                await self._run(asked, rows, pour, module)
+            async with self._turn(asked, usage) as run, stored as rows:
+                await run(rows, pour, module)
 
         return poured(work)
 
@@ -105,14 +107,28 @@ class Exports:
                 "time": found.version.create_time.timestamp(),
             }
 
-    async def _run(self, asked: Asked, rows: Json, pour: Pour, module: str = _WORK) -> None:
-        usage = unused("", "query", asked.budget, DEFAULT_QUERY_SECONDS)
-        request = {"rows": rows, "max_rows": asked.max_rows, "max_bytes": self._most}
-        limits = waited_for(self._limits, asked.seconds)
-        await self._metering.run_once(asked.scope, usage, asked.reservation, module, request, limits, pour)
+    @contextlib.asynccontextmanager
+    async def _turn(self, asked: Asked, usage: CpuUsage) -> AsyncIterator[Run]:
+        """A turn, and what runs a child in it. For who leaves before that nothing stays reserved."""
+        begun = False
+
+        async def run(rows: Json, pour: Pour, module: str) -> None:
+            nonlocal begun
+            begun, request = True, {"rows": rows, "max_rows": asked.max_rows, "max_bytes": self._most}
+            limits = waited_for(self._limits, asked.seconds)
+            await self._metering.run_once(asked.scope, usage, asked.reservation, module, request, limits, pour)
+
+        try:
+            async with self._free.turn(asked.scope.tenant):
+                yield run
+        except asyncio.CancelledError:
+            if not begun:
+                await self._metering.never_began(asked.scope, usage, asked.reservation)
+            raise
 
 
-def _check(asked: Asked) -> None:
-    """Raises invalid_value."""
+def _checked(asked: Asked) -> CpuUsage:
+    """What it may use. Raises invalid_value."""
     if asked.max_rows < 0:
         raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
+    return unused("", "query", asked.budget, DEFAULT_QUERY_SECONDS)

@@ -92,12 +92,19 @@ class Metering:
             limits = replace(limits, cpu_milliseconds=usage.left)
             return await run(module, request, limits, progress, spent)
         finally:
-            done = replace(usage, children={name: spent.cpu_milliseconds})
-            event = events.work_ended(scope, done, schema.operations.now(), name)
-            try:
-                await self._db.run(lambda connection: schema.outbox.add(connection, [event]))
-            except Failure as failure:
-                log.warning("the usage of work is not published: %s", failure)
+            await self._publish(scope, replace(usage, children={name: spent.cpu_milliseconds}), name)
+
+    async def never_began(self, scope: Scope, usage: CpuUsage, reservation: str) -> None:
+        """Says that what was reserved for such work is free."""
+        if reservation:
+            await self._publish(scope, usage, reservation)
+
+    async def _publish(self, scope: Scope, usage: CpuUsage, reservation: str) -> None:
+        event = events.work_ended(scope, usage, schema.operations.now(), reservation)
+        try:
+            await self._db.run(lambda connection: schema.outbox.add(connection, [event]))
+        except Failure as failure:
+            log.warning("the usage of work is not published: %s", failure)
 
     async def usage(self, scope: Scope, operation: str) -> CpuUsage | None:
         """What the work of an operation may use and has used, as far as it is stored."""
