@@ -11,10 +11,11 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from aimass.v1 import attachments_pb2 as pb
-from aimass.v1 import datasets_pb2, extractions_pb2, operations_pb2, rules_pb2
+from aimass.v1 import datasets_pb2, extractions_pb2, operations_pb2, repairs_pb2, rules_pb2
 from aimass.v1.attachments_pb2_grpc import AttachmentsStub
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.extractions_pb2_grpc import ExtractionsStub
+from aimass.v1.repairs_pb2_grpc import RepairsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from services.kit.errors import Code
 from tests.data.extracting import Tenant
@@ -72,6 +73,21 @@ def endless(handler: Any) -> None:
 
 def reset(handler: Any) -> None:
     buckets.reset(handler)
+
+
+async def test_a_server_that_has_no_files_any_more_is_no_drift_of_the_rule(
+    tenant: Tenant, home: Path, web: Files
+) -> None:
+    web.files["/there"] = PNG
+    listed(home, [web.url("/there")] * 300)
+    await tenant.rule("photos", SOURCE, rule())
+    await tenant.extract("photos")
+    listed(home, [web.url("/gone")] * 100, first=301)
+    run = await tenant.extract("photos")
+    health = await tenant.stub(RepairsStub).GetRuleHealth(repairs_pb2.GetRuleHealthRequest(rule="photos"))
+
+    assert (run.rows_accepted, (await tenant.rows("photos"))[-1]["photo_digest"]) == (100, None)
+    assert ([one.column for one in health.columns], health.drifted) == (["id", "photo"], False)
 
 
 async def test_rows_say_what_became_of_their_files_whatever_the_servers_do(

@@ -5,6 +5,7 @@ from typing import Any
 
 from services.data.datasets.domain import NewVersion
 from services.data.extractions.domain import Counts, Fill
+from services.data.reading.kinds import Compiled
 
 
 def notes_of(result: dict[str, Any], rows: int, data_sets: Sequence[str] = (), **more: Any) -> dict[str, Any]:
@@ -27,6 +28,10 @@ def counts_of(new: NewVersion) -> Counts:
     return Counts(**{name: new.notes[name] for name in names}, notes=tuple(new.notes["notes"]))
 
 
-def fills_of(new: NewVersion) -> tuple[Fill, ...]:
-    """How many of the rows that a child wrote have a value, by column."""
-    return tuple(Fill(one.column, new.notes["rows"], one.nulls) for one in new.statistics)
+def fills_of(new: NewVersion, compiled: Compiled) -> tuple[Fill, ...]:
+    """How many of the rows that a child wrote have a value, by column of its rule.
+
+    What downloads add is not of the rule: it says how their servers are.
+    """
+    own = {column.name for column in compiled.columns}
+    return tuple(Fill(one.column, new.notes["rows"], one.nulls) for one in new.statistics if one.column in own)

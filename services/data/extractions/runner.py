@@ -100,7 +100,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             kept = replace(counts, rows=rows)
             digest = domain.digest_of(shares.results) if task.members else versions[-1].digest
             after = domain.succeeded(run, kept, versions[-1].version, self._now(), shares, digest)
-            after = replace(after, fills=() if task.members else fills_of(news[-1]))
+            after = replace(after, fills=() if task.members else fills_of(news[-1], task.compiled))
             self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
             self._keeping.record(connection, scope, files, extraction.extraction, self._now())
 
