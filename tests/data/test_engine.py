@@ -149,10 +149,44 @@ def test_a_condition_that_comes_to_be_null_takes_no_row(engine: Engine, conditio
         "SELECT x.id FROM (SELECT id, CAST(NULL AS BIGINT) AS n FROM old) AS x WHERE x.id = 1 AND x.n = 2",
         "SELECT a.id FROM old AS a JOIN old AS b ON a.id = b.id AND a.id = nullif(1, 1)",
         "SELECT id FROM old GROUP BY id HAVING id = 1 AND nullif(1, 1) = id",
+        "SELECT x.id FROM (SELECT id, nullif(1, 1) AS n FROM old) AS x WHERE x.id = 1 AND x.n = x.id",
+        "WITH x AS (SELECT id, CAST(NULL AS BIGINT) AS n FROM old) SELECT id FROM x WHERE id = 1 AND n = id",
+        "SELECT x.id FROM (SELECT id, NULL AS n FROM old) AS x JOIN old ON x.n = x.id AND old.id = x.id AND x.id = 1",
+        "SELECT id FROM (SELECT id, nullif(1, 1) AS n FROM old) AS x JOIN (SELECT id AS other FROM old) AS o "
+        "ON other = id AND n = id AND id = 1",
+        "SELECT o.id FROM old AS o LEFT JOIN (SELECT id FROM old WHERE 1 = 2) AS p ON o.id = p.id "
+        "WHERE o.id = 1 AND p.id = o.id",
+        "SELECT o.id FROM old AS o LEFT JOIN (SELECT id FROM old LIMIT 0) AS p ON o.id = p.id "
+        "WHERE o.id = 1 AND abs(p.id) > 0",
+        "WITH p AS (SELECT id FROM old WHERE id IN (1) AND id IN (2)) SELECT o.id FROM old AS o LEFT JOIN p "
+        "ON o.id = p.id WHERE o.id = 1 AND NOT p.id = 3",
+        "SELECT o.id FROM (SELECT id FROM old LIMIT 0) AS e JOIN old AS b ON e.id = b.id RIGHT JOIN old AS o "
+        "ON o.id = b.id WHERE o.id = 1 AND b.id = o.id",
     ],
 )
 def test_a_column_that_is_null_in_all_rows_takes_no_row(engine: Engine, sql: str) -> None:
     assert ids(engine, sql) == []
+
+
+def test_keys_of_joins_stay_keys_where_something_may_be_null(engine: Engine) -> None:
+    sql = "SELECT id, nullif(1, 1) AS n FROM old JOIN (SELECT id AS other FROM old) AS o ON other = id"
+    plan = engine.run(f"EXPLAIN {check_query(sql, {'old'}).text}")
+
+    assert "HashJoinExec" in str([batch.to_pydict() for batch in plan.batches()])
+    assert ids(engine, f"{sql} WHERE id = 7") == [7]
+
+
+def test_statistics_of_a_table_leave_out_its_rows_also_beside_a_side_that_may_be_empty(engine: Engine) -> None:
+    sql = (
+        "SELECT o.id FROM old AS o LEFT JOIN (SELECT id FROM old WHERE id < 9) AS p ON o.id = p.id "
+        "WHERE o.id = 7 AND p.id IS NULL AND (p.id > 5 OR o.id > p.id)"
+    )
+    text = check_query(sql, {"old"}).text
+
+    assert text.count("IS TRUE") == 1
+    assert 'WHERE "o"."id" = 7 AND "p"."id" IS NULL' in text
+    filtered = "SELECT count(*) FILTER (WHERE id < 3) AS n, nullif(1, 1) AS no FROM old"
+    assert [batch["n"].to_pylist() for batch in engine.run(check_query(filtered, {"old"}).text).batches()] == [[3]]
 
 
 def test_conditions_that_cannot_come_to_be_null_are_left_as_they_are() -> None:

@@ -4,7 +4,7 @@ Neither is ever true, but the scan of a Delta table by DataFusion takes a part o
 without a column for true.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlglot import exp
 
@@ -48,27 +48,73 @@ def check(tree: exp.Expression) -> None:
 def guard(tree: exp.Expression) -> None:
     """Has the engine ask of each part of a condition whether it is TRUE, where one may come to be NULL for every row.
 
-    Only there: files are not left out by the statistics of columns that are asked so. Keys of joins stay as they are.
+    Only there, and not of columns of tables as they are stored: rows are not left out by the statistics of columns that
+    are asked so. Keys of joins stay keys.
     """
-    if not any(_may_be_void(node) for node in tree.walk()):
+    if not any(_may_be_void(node) for node in tree.walk()) and not _may_be_empty(tree):
         return
+    made = {each.alias for each in tree.find_all(exp.CTE)}
     # Those within others first: a clause is written anew with what it has then.
     for clause in reversed(list(tree.find_all(*_CLAUSES))):
         part = "on" if isinstance(clause, exp.Join) else "this"
         if found := clause.args.get(part):
-            clause.set(part, exp.and_(*map(_asked, found.flatten() if isinstance(found, exp.And) else [found])))
+            clause.set(part, _asked(found, _reads(clause.find_ancestor(exp.Select), made), part == "on"))
 
 
-def _asked(part: Any) -> Any:
+def _may_be_empty(tree: exp.Expression) -> bool:
+    """Whether the engine may see that a side of an outer join has no rows, whose columns are NULL then."""
+    made = [each for each in tree.find_all(exp.Subquery) if isinstance(each.parent, exp.From | exp.Join)]
+    outer = any(join.args.get("side") for join in tree.find_all(exp.Join))
+    return outer and bool(made or tree.find(exp.CTE))
+
+
+class _Reads(NamedTuple):
+    """What a SELECT calls what it reads, and those that are tables as they are stored, of which each row has one."""
+
+    all: set[str]
+    stored: set[str]
+
+
+def _reads(select: Any, made: set[str]) -> _Reads:
+    sources = [*filter(None, [select.args.get("from_")]), *(select.args.get("joins") or [])]
+    inner = [source.this for source in sources if not source.args.get("side")]
+    stored = {each.alias_or_name for each in inner if isinstance(each, exp.Table) and each.name not in made}
+    if any(source.args.get("side") not in (None, "", "LEFT") for source in sources):
+        stored.clear()  # what stands before such a join may be what is not there
+    if stored and len(sources) == 1 and not _may_be_correlated(select):
+        stored.add("")  # a column without its table is of the only one
+    return _Reads({source.this.alias_or_name for source in sources}, stored)
+
+
+def _may_be_correlated(select: Any) -> bool:
+    around = select.parent
+    apart = around.parent if isinstance(around, exp.Subquery) else around
+    return apart is not None and not isinstance(apart, exp.From | exp.Join | exp.CTE)
+
+
+def _asked(part: Any, reads: _Reads, joins: bool) -> Any:
     part = part.unnest()
     if isinstance(part, exp.And):
-        return exp.and_(*map(_asked, part.flatten()))
+        return exp.and_(*(_asked(each, reads, joins) for each in part.flatten()))
     inner = part.this.unnest() if isinstance(part, exp.Not) else part
-    joined = isinstance(part, exp.EQ) and isinstance(part.this, exp.Column) and isinstance(part.expression, exp.Column)
-    # What is computed as a join is no condition of a scan.
-    if joined or isinstance(inner, exp.Exists) or (isinstance(inner, exp.In) and inner.args.get("query")):
+    tables = {column.table for column in part.find_all(exp.Column)}
+    apart = _compares_columns(part) and len(tables - {""}) == 2
+    if (
+        # What is computed as a join is no condition of a scan.
+        (apart and (joins or not tables <= reads.all))
+        or isinstance(inner, exp.Exists)
+        or (isinstance(inner, exp.In) and inner.args.get("query"))
+        or isinstance(inner, exp.Is | exp.NullSafeEQ | exp.NullSafeNEQ)  # which is never NULL
+        or (tables and tables <= reads.stored and not part.find(exp.Query) and not any(map(_may_be_void, part.walk())))
+    ):
         return part
-    return exp.Is(this=exp.paren(part), expression=exp.true())
+    asked = exp.Is(this=exp.paren(part), expression=exp.true())
+    # It may be the key of a join, of columns that are named without their tables.
+    return exp.and_(part, asked) if joins and _compares_columns(part) else asked
+
+
+def _compares_columns(node: Any) -> bool:
+    return isinstance(node, exp.EQ) and isinstance(node.this, exp.Column) and isinstance(node.expression, exp.Column)
 
 
 def _may_be_void(node: Any) -> bool:
