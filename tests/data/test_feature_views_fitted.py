@@ -196,6 +196,19 @@ async def test_who_does_not_see_what_a_graph_takes_gets_none_of_its_outputs(runn
     assert (await values(running, SENSORS[0]))[0] is not None
 
 
+async def test_nor_who_reads_them_of_a_branch(running: House) -> None:
+    branch = datasets_pb2.BranchDataSetRequest(data_set="readings", branch="trial")
+    await running.stub(DataSetsStub, "data").BranchDataSet(branch)
+    await create(running, data_set="trial", features=[], feature_set="scaled")
+    await materialise(running)
+    mask = datasets_pb2.MaskColumnsRequest(data_set="readings", columns=["late"])
+    await running.stub(DataSetsStub, "data", if_match='"2"').MaskColumns(mask)
+    plain = views(running, "feature_views.read")
+
+    assert await code_of(plain.ReadFeatures(request(SENSORS[0]))) is Code.FORBIDDEN
+    assert (await values(running, SENSORS[0]))[0] is not None
+
+
 async def test_a_column_may_be_key_and_feature(running: House) -> None:
     await create(running, features=["sensor", "late"])
     await materialise(running)

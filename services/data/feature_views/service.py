@@ -75,10 +75,14 @@ class FeatureViews:
         """The definition with the number of the fitted version, and its graph. Raises not_found, unknown_version."""
         fitted = await self._feature_sets.version(scope, wanted.feature_set, wanted.feature_set_version)
         sources = [column.name for column in fitted.inputs]
-        if fitted.data_set == wanted.data_set:  # its constants tell something of other columns as well
+        if await self._akin(scope, fitted.data_set, wanted.data_set):  # its constants tell of other columns as well
             sources += [fitted.label, *(column for step in fitted.steps for column in step.columns.values())]
         graph = Graph(fitted.digest, fitted.inputs, fitted.outputs, tuple(dict.fromkeys(sources)))
         return replace(wanted, feature_set_version=fitted.version), graph
+
+    async def _akin(self, scope: Scope, *names: str) -> bool:
+        """Whether data sets are the same but for branches."""
+        return len({await self._data_sets.parent(scope, name) or name for name in names}) == 1
 
     async def get(self, scope: Scope, name: str) -> FeatureView:
         """Raises not_found."""
