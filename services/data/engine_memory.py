@@ -38,20 +38,30 @@ class Memory:
         """Whether these columns of a table are held."""
         return key in self._held and self._held[key][0] >= set(columns)
 
-    def load(self, key: str, table: Json, columns: Collection[str]) -> None:
-        """Reads columns of a version, `{uri, version}`, beside those of it that are held already."""
+    def load(self, key: str, table: Json, columns: Collection[str], room: int) -> int:
+        """Reads columns of a version, `{uri, version}`, beside those of it that are held already; the bytes they take.
+
+        Where they do not fit into so many bytes with all others, none is held; they are not even read where their files
+        say so.
+        """
         from deltalake import DeltaTable
 
         wanted = frozenset(columns) | (self._held[key][0] if key in self._held else frozenset())
         self.drop([key])
         source = DeltaTable(table["uri"], version=table["version"])
+        if (size := _in_files(source, wanted)) > room - self.bytes:
+            return size
         chosen = [quoted(field.name) for field in source.schema().fields if field.name in wanted]
         self._session.register(quoted(_SOURCE), source)
         try:
             self._do(f"CREATE TABLE {quoted(name_of(key))} AS SELECT {', '.join(chosen)} FROM {quoted(_SOURCE)}")
         finally:
             self._do(f"DROP TABLE {quoted(_SOURCE)}")
-        self._held[key] = wanted, self._size(key)
+        size, before = self._size(key), self.bytes
+        self._held[key] = wanted, size
+        if size > room - before:
+            self.drop([key])
+        return size
 
     def drop(self, keys: Collection[str]) -> None:
         """Forgets tables; those that are not held are passed over."""
@@ -96,3 +106,20 @@ class Memory:
 def name_of(key: str) -> str:
     """What a table that is held is called in SQL. No caller's table is: theirs have no underscores."""
     return f"__hot_{key}"
+
+
+def _in_files(source: Any, names: Collection[str]) -> int:
+    """Bytes of columns of a Delta table before they are compressed: about what they take in memory, or less."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = 0
+    for uri in source.file_uris():
+        try:
+            file = pq.read_metadata(uri)
+        except (OSError, pa.ArrowInvalid):
+            continue  # the engine says what is wrong with it
+        places = [place for place, name in enumerate(file.schema.names) if name in names]
+        groups = [file.row_group(number) for number in range(file.num_row_groups)]
+        found += sum(group.column(place).total_uncompressed_size for group in groups for place in places)
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aimass.v1 import datasets_pb2 as pb
@@ -209,6 +210,31 @@ async def test_what_is_larger_than_the_bound_is_read_from_files(home: House) -> 
     assert len({str(answer.rows) for answer in found}) == 1
     assert [in_memory(answer) for answer in found] == [[False]] * 4
     assert measured("aimass_hot_table_bytes") <= 8 * 2**20
+
+
+async def test_what_is_too_large_to_be_loaded_is_not_even_tried(tmp_path: Path) -> None:
+    env = {"AIMASS_DATA_HOT_TABLES_MIB": "8", "AIMASS_DATA_QUERY_MEMORY_MIB": "300"}
+    async with house(tmp_path, "data", **env) as home:
+        for start in range(0, 100_000, 10_000):
+            texts = [f"{n:08d}" * 500 for n in range(start, start + 10_000)]  # 400 MB of all; little in files
+            await add(home, "texts", {"t": texts}, append=True)
+        found = [await ask(home, "SELECT count(*) AS n FROM texts WHERE t LIKE '%99%'", "texts") for _ in range(3)]
+
+    assert len({answer.rows[0]["n"] for answer in found}) == 1
+    assert [in_memory(answer) for answer in found] == [[False]] * 3
+
+
+async def test_what_cannot_be_loaded_is_read_from_files(home: House, tmp_path: Path) -> None:
+    await add(home, "ordered", {"id": list(range(20_000)), "t": [f"text {n}" for n in range(20_000)]})
+    (path,) = tmp_path.glob("tables/**/ordered/*/part-00000.parquet")
+    content, last = bytearray(path.read_bytes()), pq.read_metadata(path).row_group(2).column(1)
+    content[last.data_page_offset : last.data_page_offset + 70] = b"damaged" * 10
+    path.write_bytes(content)
+    sql = "SELECT t FROM ordered WHERE id = 3"  # of another group of rows
+    found = [await ask(home, sql, "ordered") for _ in range(3)]
+
+    assert [answer.rows[0]["t"] for answer in found] == ["text 3"] * 3
+    assert [in_memory(answer) for answer in found] == [[False]] * 3
 
 
 async def test_a_wrong_query_leaves_what_is_there(home: House) -> None:

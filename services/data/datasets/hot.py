@@ -62,12 +62,12 @@ class HotTables:
                 yield turn
             finally:
                 await self._rest(tenant, seat, keys)
+                self._note(tenant, missing, turn.needed)
         if turn.hot:
             _COUNTS["hit"].inc(len(turn.held))
             _COUNTS["loaded"].inc(len(wanted) - len(turn.held))
         else:
             _COUNTS["cold"].inc(len(wanted))
-            self._note(tenant, missing, turn.needed)
 
     async def drop(self, scope: Scope, data_set: str) -> None:
         """Forgets the tables of a data set."""
@@ -112,8 +112,8 @@ class HotTables:
             return None
         seat = self._seats.get(tenant)
         if seat is None:
-            idle = [one for one, other in self._seats.items() if not other.turn.locked()]
-            if len(self._seats) >= _SEATS:
+            while len(self._seats) >= _SEATS:  # another may take the seat that is left meanwhile
+                idle = [one for one, other in self._seats.items() if not other.turn.locked()]
                 if not idle:
                     return None
                 await self.forget([min(idle, key=lambda one: self._seats[one].last)])

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 
@@ -91,7 +92,7 @@ class Turn:
         self._seat, self.wanted, self._room, self._most, self._pinned = seat, wanted, room, most, pinned
         # Tables that are in memory, by the names that the query has for them.
         self.held = frozenset(name for name, one in wanted.items() if seat.holds(one))
-        # Whether the answer was from memory, and if not, the bytes that did not fit.
+        # Whether the answer was from memory, and if not, the bytes that did not fit: ANY where loading them failed.
         self.hot, self.needed = False, 0
 
     @property
@@ -102,17 +103,23 @@ class Turn:
     async def run(
         self, module: str, request: Json, limits: Limits | None, progress: Progress, spent: Spent | None
     ) -> Json:
-        """As `process.run`."""
+        """As `process.run`, of work that tells no progress."""
         limits = limits or Limits()
         limits = replace(limits, memory_mib=limits.memory_mib + self._most // 2**20)
         hot = {
             name: {"key": one.key, "columns": sorted(one.columns), "view": request["hot"][name]}
             for name, one in self.wanted.items()
         }
-        asked = {**request, "hot": hot, "room": self._room, "drop": []}
+        asked, loading = {**request, "hot": hot, "room": self._room, "drop": []}, not self.all_held
+
+        async def loaded(_: Any) -> None:
+            nonlocal loading
+            loading = False
+
         try:
-            found = await self._seat.child.run(_WORK, asked, limits, progress, spent)
+            found = await self._seat.child.run(_WORK, asked, limits, loaded, spent)
         except Failure:
+            self.needed = ANY if loading else 0
             await look(self._seat)  # what it loaded before it failed, it holds
             raise
         self._seat.learn(found["held"])

@@ -3,7 +3,9 @@
 from services.data.datasets import work
 from services.data.engine_memory import Memory
 from services.kit.child import Child, Json
+from services.kit.errors import Failure
 
+_NEVER = 2**62  # bytes: what cannot be loaded fits nowhere
 _kept: list[Memory] = []
 
 
@@ -17,7 +19,9 @@ def main(request: Json, child: Child) -> Json:
     memory.drop(request["drop"])
     if "sql" not in request:
         return {"held": memory.held()}
-    if needed := _loaded(memory, request):
+    needed = _loaded(memory, request)
+    child.progress({"loaded": not needed})  # what fails from here on is the query itself
+    if needed:
         return {**work.main(request, child), "held": memory.held(), "hot": False, "needed": needed}
     with memory.views({name: table["view"] for name, table in request["hot"].items()}):
         found = work.answered(memory.run(request["sql"]), request)
@@ -26,16 +30,19 @@ def main(request: Json, child: Child) -> Json:
 
 def _loaded(memory: Memory, request: Json) -> int:
     """Loads what is not there: 0, or else the bytes that would not fit, and then nothing is loaded."""
-    hot, loaded = request["hot"], list[str]()
-    for name, table in hot.items():
-        if memory.has(table["key"], table["columns"]):
+    loaded, needed = list[str](), 0
+    for name, table in request["hot"].items():
+        key, columns = table["key"], table["columns"]
+        if memory.has(key, columns):
             continue
-        loaded.append(table["key"])
-        memory.load(table["key"], request["tables"][name], table["columns"])
-        if memory.bytes > request["room"]:
-            needed = sum(size for key, (_, size) in memory.held().items() if key in loaded)
+        loaded.append(key)
+        try:
+            needed += memory.load(key, request["tables"][name], columns, request["room"])
+        except Failure:  # the query says what is wrong, if it comes upon it
+            needed = _NEVER
+        if not memory.has(key, columns):
             memory.drop(loaded)
-            return needed
+            return max(needed, 1)
     return 0
 
 
