@@ -187,7 +187,7 @@ def _place(constant: Constant | None, kind: ColumnType, found: ColumnQuality) ->
     except (ValueError, KeyError):
         return None
     least, most, value = (_number(each) for each in values)
-    if not least < most:
+    if not 0 < most - least < math.inf:
         return None
     return min(max((value - least) / (most - least), 0.0), 1.0)
 

@@ -11,11 +11,13 @@ from services.data.sql import check_query
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TYPES = {"id": ColumnType.INT64, "day": ColumnType.DATE, "carrier": ColumnType.STRING, "delay": ColumnType.DOUBLE}
+TYPES |= {"wide": ColumnType.DOUBLE}
 FOUND = (
     ColumnQuality("id", minimum="0", maximum="1000"),
     ColumnQuality("day", minimum="2026-01-01", maximum="2026-01-31"),
     ColumnQuality("carrier", minimum="AA", maximum="ZZ"),
     ColumnQuality("delay", minimum="5.0", maximum="5.0"),
+    ColumnQuality("wide", minimum="-1.7e+308", maximum="1.7e+308"),
 )
 
 
@@ -38,6 +40,7 @@ def shape(where: str, hidden: tuple[str, ...] = ()) -> list[tuple[str, Kind, int
         ("id = 3 OR carrier = 'UA'", []),
         ("id = 3 OR id > 900", []),
         ("delay > 7", [("delay", Kind.ABOVE, -1)]),
+        ("wide > 1e308", [("wide", Kind.ABOVE, -1)]),
         ("id > 5000", [("id", Kind.ABOVE, 20)]),
         ("carrier IS NULL", []),
         ("other = 3", []),
