@@ -14,6 +14,7 @@ from aimass.v1 import partitions_pb2 as pb
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.partitions_pb2_grpc import PartitionsStub
+from services.data.partition_advice import noting
 from services.data.partition_advice.history import Asked, Kind
 from services.kit.errors import Code
 from tests.data.tables import SCOPE, add
@@ -165,6 +166,24 @@ async def test_what_is_remembered_has_no_values_and_goes_with_the_data_set(home:
     assert await history(home) == []
     await stub.UndeleteDataSet(datasets_pb2.UndeleteDataSetRequest(data_set="flights"))
     assert await history(home) == []
+
+
+async def test_what_comes_when_enough_waits_is_not_remembered_and_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noting, "_MOST", 1)
+    monkeypatch.setattr(noting, "_EVERY", 3600.0)
+    others = [datasets_pb2.QueryTable(data_set="others")]
+    async with house(tmp_path, "data") as home:
+        await add(home, "others", {"id": [1]})
+        await add(home, "flights", flights(10))
+        request = datasets_pb2.QueryDataSetsRequest(sql="SELECT id FROM others", tables=others)
+        await home.stub(DataSetsStub, "data").QueryDataSets(request)
+        await ask(home, "SELECT id FROM flights")
+
+        assert await history(home) == []
+        await ask(home, "SELECT id FROM flights")
+        assert [asked.counts.queries for asked in await history(home)] == [1]
 
 
 async def test_what_was_asked_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -46,12 +46,13 @@ class QueryHistory:
         self._add(scope, version.data_set, shape, counts)
 
     def _add(self, scope: Scope, data_set: str, shape: Shape, counts: Counts) -> None:
-        shapes = self._waiting.setdefault(scope, {}).setdefault(data_set, {})
-        if shape in shapes:
-            shapes[shape] += counts
-        elif self._count < _MOST and len(shapes) < SHAPES:
-            shapes[shape] = counts
+        shapes = self._waiting.get(scope, {}).get(data_set, {})
+        if shape not in shapes:
+            if self._count >= _MOST or len(shapes) >= SHAPES:
+                return
             self._count += 1
+            shapes = self._waiting.setdefault(scope, {}).setdefault(data_set, {})
+        shapes[shape] = shapes.get(shape, Counts()) + counts
 
     async def asked(self, scope: Scope, data_set: str) -> list[Asked]:
         """What was asked of a data set, what still waits here included. Raises unavailable."""
