@@ -262,10 +262,10 @@ class Places:
     """One place, and how far it is in the database."""
 
     def __init__(self) -> None:
-        self.stamp = 0
+        self.stamp, self.running = 0, False
 
     async def standing(self) -> Sequence[Standing]:
-        return [Standing(HERE, self.stamp, True, True, False)] if self.stamp else []
+        return [Standing(HERE, self.stamp, True, True, self.running)] if self.stamp else []
 
 
 CHANCES = {"step": 8, "late": 3, "lost": 1, "empty": 1, "look": 6, "both": 2, "torn": 1, "race": 2}
@@ -278,6 +278,37 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await made.start()
     yield made
     made.close()
+
+
+class Measured(RowStore):
+    """Counts how often it was asked how large a place is."""
+
+    asked = 0
+
+    async def size(self, place: Place) -> tuple[int, int]:
+        self.asked += 1
+        return await super().size(place)
+
+
+async def test_what_does_not_fit_is_not_measured_again_with_each_step_of_its_run(
+    database: Database, redis_server: Program
+) -> None:
+    from services.data.feature_views.online.far import InRedis
+    from services.data.feature_views.online.filling import Filling
+
+    places, rows = Places(), Measured(database)
+    store = InRedis(rows, redis_server.address, 1)
+    filling = Filling(places, rows, store)
+    made = [Entry(b"k" * 16, 1, 1, 1, b"value")]
+    await database.run(lambda connection: rows.put(connection, HERE, made))
+    counts = list[int]()
+    for places.stamp, places.running in ((1, True), (2, True), (3, True), (4, True), (5, False), (6, False)):
+        await filling.look()
+        counts.append(rows.asked)
+
+    assert counts == [0, 1, 1, 1, 2, 3]
+    await store.close()
+    await rows.close()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -296,9 +327,7 @@ async def test_whatever_is_lost_in_whatever_order_no_read_lacks_what_was_committ
     keys = [bytes([number]) * 16 for number in range(12)]
     before = reads("redis")
     for turn in range(150):
-        match rng.choices(["step", "late", "lost", "empty", "look", "both", "torn", "race"], [8, 3, 1, 1, 6, 2, 1, 2])[
-            0
-        ]:
+        match rng.choices(list(CHANCES), list(CHANCES.values()))[0]:
             case "empty":
                 await command(redis_server, "FLUSHALL")
             case "look":

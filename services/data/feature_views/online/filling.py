@@ -89,9 +89,13 @@ class Filling:
         return dropped or bool(wanted) or any(self._fits(each) for each in places if each.place in suspects)
 
     def _fits(self, each: Standing) -> bool:
-        """Whether it is not known that it does not, and there is memory at all."""
+        """Whether it is not known that it does not, and there is memory at all.
+
+        A place that grows is not measured again with each step of its run.
+        """
         stamp, need = self._large.get(each.place, (0, 0))
-        return not self._redis.full and (stamp != each.stamp or need <= self._redis.most - self._redis.used)
+        changed = stamp != each.stamp and not each.running
+        return not self._redis.full and (changed or need <= self._redis.most - self._redis.used)
 
     async def _unread(self, each: Standing, at: int | None) -> bool:
         """Drops what is there of a place whose rows were dropped; whether there was something."""

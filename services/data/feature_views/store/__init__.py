@@ -29,6 +29,11 @@ _COVERAGE = tuple(Coverage.__dataclass_fields__)
 _NAMES = Names("FeatureViews/MaterialiseFeatureView", "feature-views", "materialisation")
 _SAME = [version.c[name] == feature_view.c[name] for name in ("tenant", "project", "feature_view")]
 _HERE = feature_view.c.delete_time.is_(None)
+# Asked every few seconds, of all tenants: without definitions.
+_STANDING = [
+    *(version.c[name] for name in ("tenant", "project", "feature_view", "version", "stamp", "materialise_time")),
+    feature_view.c.serving_version,
+]
 Respond = Callable[[Run, Progress], Message]
 
 
@@ -86,7 +91,7 @@ class Store(Definitions[FeatureView]):
 
     async def standing(self) -> Sequence[Standing]:
         """The places of all tenants that have rows, without those of deleted views."""
-        query = select(version, feature_view.c.serving_version).where(*_SAME, version.c.stamp > 0, _HERE)
+        query = select(*_STANDING).where(*_SAME, version.c.stamp > 0, _HERE)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         running = {Place(scope, one.feature_view, one.version) for scope, one in await self.runs.unfinished()}
         places = [Place(Scope(one.tenant, one.project), one.feature_view, one.version) for one in rows]
