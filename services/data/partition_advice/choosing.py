@@ -55,7 +55,7 @@ def advise(question: Question, tell: Callable[[float], bool] = lambda done: True
             break
         found.append(simulator.choice(laid_out(sample, candidate)))
     if stopped and not found:
-        raise Failure(Code.LIMIT_EXCEEDED, "the processor time was used up before a layout was tried")
+        raise Failure(Code.LIMIT_EXCEEDED, "the time was used up before a layout was tried")
     best = _chosen(found, undivided, machine, _GAIN if question.history else _GUESSED)
     others = _others(found, best)
     wanted = reasons.Basis(question.history, question.masked, sample, machine, question.appended, most, stopped)

@@ -48,7 +48,7 @@ def of(best: Choice, undivided: Choice, tried: Sequence[Choice], basis: Basis) -
             "partition that it has rows of, until the data set is divided anew."
         )
     if basis.stopped:
-        found.append(f"The processor time was used up after {len(tried)} layouts: others were not tried.")
+        found.append(f"The time was used up after {len(tried)} layouts: others were not tried.")
     return tuple(found)
 
 

@@ -63,6 +63,7 @@ class AdviceRunner(LeasedWork[Advising]):
                 "layout": _VERSION.dump_python(found.version, mode="json", include={"layout"})["layout"],
                 "memory": self._memory,
                 "cpu_seconds": seconds,
+                "seconds": self._limits.seconds,
             }
             result = await self._metering.run(scope, work.operation, _WORK, request, self._limits, tell)
         await self._store.finish(scope, work.operation, advice_to_wire(work, _ADVICE.validate_python(result)))

@@ -1,4 +1,4 @@
-"""The child that advises: reads a sample of the rows and tries layouts on it until its budget is used up."""
+"""The child that advises: reads a sample of the rows and tries layouts on it until its time is used up."""
 
 import os
 import time
@@ -12,17 +12,18 @@ from services.data.partition_advice.domain import Advice, Advising, Machine
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child, Json
 
-_KEPT = 0.8  # of the budget, that is used for trying
+_KEPT = 0.8  # of the time, of processors and by the clock, that is used for trying
 _TELL = 0.5  # seconds between two words to the parent
 _LOOKED_AT = 12  # columns of which a sample is read where no query is known
 _MIB = 2**20
 
 
 def main(request: Json, child: Child) -> Json:
-    """An Advising with `folder`, `files`, `columns`, `layout`, `memory` and `cpu_seconds` to an Advice."""
+    """An Advising with `folder`, `files`, `columns`, `layout`, `memory`, `cpu_seconds` and `seconds` to an Advice."""
     from services.data.partition_advice.choosing import Question, advise
     from services.data.partition_advice.sampling import sampled
 
+    until = time.monotonic() + _KEPT * float(request["seconds"])
     asked = TypeAdapter(Advising).validate_python(request)
     columns = tuple(Column(name, ColumnType(kind), bool(null)) for name, kind, null in request["columns"])
     files = parquet.from_json(request["files"])
@@ -40,7 +41,7 @@ def main(request: Json, child: Child) -> Json:
         if time.monotonic() - told > _TELL:
             told = time.monotonic()
             child.progress({"progress": progress, "tried": tried})
-        return time.process_time() < seconds
+        return time.process_time() < seconds and time.monotonic() < until
 
     answer: Json = TypeAdapter(Advice).dump_python(advise(question, tell), mode="json")
     return answer

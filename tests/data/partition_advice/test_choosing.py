@@ -1,19 +1,23 @@
 """Advice against rivals, by what queries would read: files and rows, which do not depend on the machine."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter
 
-from services.data.datasets import dividing
+from services.data.datasets import dividing, parquet
 from services.data.datasets.layouts import Layout, Placing, Strategy
+from services.data.partition_advice import work
 from services.data.partition_advice.choosing import advise
-from services.data.partition_advice.domain import Machine
+from services.data.partition_advice.domain import Advising, Machine
 from services.data.partition_advice.draws import drawn
 from services.data.partition_advice.history import Kind, Selector
 from services.data.partition_advice.simulating import Simulator, as_it_is
 from services.data.sql import check_query
+from services.kit.child import Child
 from services.kit.errors import Failure
 from tests.data.partition_advice import lab
 from tests.data.partition_advice.rivals import rivals
@@ -108,6 +112,43 @@ def test_what_was_tried_counts_when_the_time_is_used_up(tmp_path: Path) -> None:
     found = advise(question, lambda _: next(turns))
 
     assert found.tried == 2
-    assert found.reasons[-1] == "The processor time was used up after 2 layouts: others were not tried."
+    assert found.reasons[-1] == "The time was used up after 2 layouts: others were not tried."
     with pytest.raises(Failure, match="before a layout was tried"):
         advise(question, lambda _: False)
+
+
+class Clock:
+    """A second later with each look; no processor time is used."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+    def process_time(self) -> float:
+        return 0.0
+
+
+def test_the_child_ends_with_the_best_before_its_parent_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "time", Clock())
+    rng = np.random.default_rng(7)
+    base = lab.laid(tmp_path / "base", pa.table({f"c{n}": rng.integers(0, 900, 10_000) for n in range(4)}))
+    request = {
+        **TypeAdapter(Advising).dump_python(Advising("o", "t", 1, (), (), (), lab.NOW), mode="json"),
+        "folder": str(base.folder),
+        "files": parquet.to_json(base.files),
+        "columns": [(column.name, column.type.value, column.nullable) for column in base.columns],
+        "layout": None,
+        "memory": (2048, 4096),
+        "cpu_seconds": 120.0,
+        "seconds": 50.0,
+    }
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        found = work.main(request, Child(ours))
+
+    assert found["reasons"][-1] == f"The time was used up after {found['tried']} layouts: others were not tried."
+    assert 0 < found["tried"] < 50
