@@ -4,7 +4,7 @@ A service raises a `Failure`. The edge turns it into the form of its protocol, a
 other exception is a bug: it is logged with its traceback, and callers get `internal`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -145,6 +145,15 @@ class InvalidValue(_Preset, preset=Code.INVALID_VALUE):
 def invalid(pointer: str, rule: str) -> InvalidValue:
     """invalid_value of one field: `/limit/burst` and `must be above 0` are `limit.burst must be above 0`."""
     return InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+
+
+def refuse(found: Iterable[Violation]) -> None:
+    """Raises for violations, if there are any: invalid_name where a name is none, else invalid_value."""
+    if violations := list(found):
+        named = [violation for violation in violations if violation.rule.startswith("must be a name")]
+        first = (named or violations)[0]
+        text = f"{first.pointer[1:].replace('/', '.')} {first.rule}"
+        raise Failure.of("invalid_name" if named else "invalid_value", text, violations)
 
 
 class FailedPrecondition(_Preset, preset=Code.FAILED_PRECONDITION):

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from aimass.v1 import options_pb2
-from services.kit.errors import Code, Failure, InvalidValue, Violation, pointer_part
+from services.kit.errors import InvalidValue, Violation, pointer_part, refuse
 
 
 class _Bounds(NamedTuple):
@@ -55,13 +55,7 @@ def masked(request: Any, names: Sequence[str]) -> set[str]:
 
 def check(request: Message) -> None:
     """Raises invalid_value or invalid_name, with every field that breaks its rule; clears output-only fields."""
-    found = list(_violations(request, ""))
-    if not found:
-        return
-    names = [violation for violation in found if violation.rule.startswith("must be a name")]
-    code = Code.INVALID_NAME if names else Code.INVALID_VALUE
-    first = (names or found)[0]
-    raise Failure(code, f"{first.pointer[1:].replace('/', '.')} {first.rule}", found)
+    refuse(_violations(request, ""))
 
 
 _Rule = Callable[[Any, str], Iterator[Violation]]

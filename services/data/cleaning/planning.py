@@ -7,7 +7,7 @@ from services.data.cleaning.kinds import Columns, FillMissing, Kind, Outliers
 from services.data.cleaning.kinds_values import Units
 from services.data.cleaning.steps import Step
 from services.data.schema import Column
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import Violation, refuse
 
 MOST_COLUMNS = 2000
 
@@ -21,7 +21,7 @@ def check_steps(steps: Sequence[Step], known_zone: Callable[[str], bool]) -> Non
             found.append(Violation(f"{at}/step", "is there twice"))
         wrong = [*step.kind.wrong(), *_zones(step.kind, known_zone)]
         found += [Violation(f"{at}/{step.word}/{one.pointer}", one.rule) for one in wrong]
-    _refuse(found)
+    refuse(found)
 
 
 def _zones(kind: Kind, known_zone: Callable[[str], bool]) -> Iterator[Violation]:
@@ -43,10 +43,10 @@ def planned(steps: Sequence[Step], columns: Sequence[Column], at: str = "/steps"
     known: Columns = {column.name: column for column in columns}
     for index, step in enumerate(steps):
         found = [Violation(f"{at}/{index}/{step.word}/{one.pointer}", one.rule) for one in _unfit(step.kind, known)]
-        _refuse(found)
+        refuse(found)
         known = step.kind.after(known)
     if len(known) > MOST_COLUMNS > len(columns):
-        _refuse([Violation(at, f"make more than {MOST_COLUMNS} columns")])
+        refuse([Violation(at, f"make more than {MOST_COLUMNS} columns")])
     return tuple(known.values())
 
 
@@ -77,9 +77,3 @@ def _unfit(kind: Kind, columns: Columns) -> Iterator[Violation]:
             yield Violation(place, f"must hold {', '.join(types)}: {name[:60]} holds {holds}")
     if not missing:
         yield from kind.unfit(columns)
-
-
-def _refuse(found: Sequence[Violation]) -> None:
-    if found:
-        first = found[0]
-        raise InvalidValue(f"{first.pointer[1:].replace('/', '.')} {first.rule}", found)

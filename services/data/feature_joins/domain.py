@@ -6,7 +6,7 @@ from datetime import datetime
 
 from services.data.feature_views.domain import TIMES, Graph, ViewVersion
 from services.data.schema import Column, check_columns
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import Violation, invalid, refuse
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class Join:
 def check_time(event_time: str, columns: Sequence[Column], data_set: str) -> None:
     """Raises invalid_value when the rows have no such time."""
     if not any(column.name == event_time and column.type in TIMES for column in columns):
-        rule = f"must be a column of times or dates of {data_set}; {event_time} is not"
-        raise InvalidValue(f"event_time {rule}", [Violation("/event_time", rule)])
+        raise invalid("/event_time", f"must be a column of times or dates of {data_set}; {event_time} is not")
 
 
 def joined(wanted: Wanted, found: ViewVersion, number: int, columns: Sequence[Column], at: str) -> JoinedView:
@@ -75,9 +74,7 @@ def joined(wanted: Wanted, found: ViewVersion, number: int, columns: Sequence[Co
     known = {column.name: column for column in columns}
     keys = wanted.keys or tuple(column.name for column in found.keys)
     features = {column.name: column for column in found.features}
-    if violations := list(_violations(wanted, found, keys, known, features, at)):
-        first = violations[0]
-        raise InvalidValue(f"{first.pointer[1:].replace('/', '.')} {first.rule}", violations)
+    refuse(_violations(wanted, found, keys, known, features, at))
     chosen = tuple(features[name] for name in wanted.features or features)
     return JoinedView(
         feature_view=wanted.feature_view,
@@ -118,5 +115,4 @@ def check_output(join: Join) -> None:
     """Raises invalid_value for names that are there twice, and for an output that is read as well."""
     check_columns(join.outputs)
     if join.output in (join.data_set, *(view.data_set for view in join.views)):
-        rule = "must be no data set that is read"
-        raise InvalidValue(f"output {rule}", [Violation("/output", rule)])
+        raise invalid("/output", "must be no data set that is read")

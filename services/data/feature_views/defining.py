@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from services.data.feature_views.domain import KEYS, TIMES, Definition, Graph, ViewVersion, refuse
+from services.data.feature_views.domain import KEYS, TIMES, Definition, Graph, ViewVersion
 from services.data.schema import Column, ColumnType, check_columns
-from services.kit.errors import FailedPrecondition, Violation
+from services.kit.errors import FailedPrecondition, Violation, refuse
 
 MOST_FEATURES = 500
 SHORTEST, LONGEST = 0.001, 315_576_000_000  # seconds that a row may live

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Any
 
 from services.data.schema import Column, ColumnType
-from services.kit.errors import FailedPrecondition, Forbidden, InvalidValue, Violation
+from services.kit.errors import FailedPrecondition, Forbidden, Violation, refuse
 from services.kit.resources import changed
 
 # Types whose values are the same text whoever writes them: a double or a time has several.
@@ -168,13 +168,6 @@ class Found:
     values: Sequence[Any] = field(default=())
     event_time: int = 0
     age: int = 0
-
-
-def refuse(found: Iterable[Violation]) -> None:
-    """Raises invalid_value with these violations, if there are any."""
-    if violations := list(found):
-        first = violations[0]
-        raise InvalidValue(f"{first.pointer[1:].replace('/', '.')} {first.rule}", violations)
 
 
 def extended(before: FeatureView, now: datetime) -> FeatureView:

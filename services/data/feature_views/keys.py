@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from services.data.feature_views.domain import refuse
 from services.data.schema import Column, ColumnType
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import invalid
 
 LONGEST_KEY = 1024  # characters of a text that is asked for
 _EXACT = 2**53
@@ -17,7 +16,7 @@ def key_of(columns: Sequence[Column], values: Sequence[Any], at: str) -> list[An
     """What a key is known by: values of JSON by the columns' types. Raises invalid_value."""
     if len(values) != len(columns):
         names = ", ".join(column.name for column in columns)
-        refuse([Violation(at, f"must have a value for each of {names}")])
+        raise invalid(at, f"must have a value for each of {names}")
     pairs = zip(columns, values, strict=True)
     return [_part(column, value, f"{at}/values/{index}") for index, (column, value) in enumerate(pairs)]
 
@@ -38,8 +37,7 @@ def _part(column: Column, value: Any, at: str) -> Any:
         ColumnType.INT64: "an integer of 64 bits, as a text beyond 2^53",
         ColumnType.DATE: "a date: 2030-01-31",
     }[column.type]
-    rule = f"must be {wanted}, for {column.name}"
-    raise InvalidValue(f"{at[1:].replace('/', '.')} {rule}", [Violation(at, rule)])
+    raise invalid(at, f"must be {wanted}, for {column.name}")
 
 
 def _integer(value: Any) -> int | None:

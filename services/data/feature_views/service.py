@@ -7,7 +7,6 @@ from datetime import datetime
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.following import Followed, Following
 from services.data.datasets.service import DataSets
-from services.data.feature_views import domain
 from services.data.feature_views.defining import check_fit, columns_for
 from services.data.feature_views.domain import Definition, FeatureView, Graph, Lag, Run, ViewVersion
 from services.data.feature_views.runner import Materialiser
@@ -18,7 +17,7 @@ from services.data.features.service import FeatureSets
 from services.data.metering.domain import CpuBudget
 from services.kit.auth import Principal, Scope
 from services.kit.db import Once
-from services.kit.errors import Code, FailedPrecondition, Failure, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, invalid
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 
@@ -125,7 +124,7 @@ class FeatureViews:
         self._data_sets.check_space()
         scope, (start, until) = principal.scope, span
         if start is not None and until is not None and start >= until:
-            domain.refuse([Violation("/until", "must be later than since")])
+            raise invalid("/until", "must be later than since")
         _, found = await self._store.version(scope, name, lambda view: numbers[0] or view.latest_version)
         made = found.definition
         await self._data_sets.check_seen(principal, made.data_set, found.reads)

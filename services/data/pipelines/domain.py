@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import Violation, refuse
 
 RUNNING, SUCCEEDED, FAILED, CANCELLED = "running", "succeeded", "failed", "cancelled"
 Cursor = int | str
@@ -85,12 +85,7 @@ class Run:
 
 def check_steps(steps: Sequence[Step]) -> None:
     """Raises invalid_name or invalid_value, with every rule that the steps break between them."""
-    found = [violation for index, step in enumerate(steps) for violation in _violations(steps, index, step)]
-    if found:
-        named = [violation for violation in found if violation.rule.startswith("must be a name")]
-        first = (named or found)[0]
-        text = f"{first.pointer[1:].replace('/', '.')} {first.rule}"
-        raise Failure(Code.INVALID_NAME, text, found) if named else InvalidValue(text, found)
+    refuse(violation for index, step in enumerate(steps) for violation in _violations(steps, index, step))
 
 
 def _violations(steps: Sequence[Step], index: int, step: Step) -> Iterable[Violation]:

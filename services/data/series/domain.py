@@ -1,12 +1,12 @@
 """What a series set means: features over the rows of a key by their times, and what a run makes of them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.data.schema import Column, ColumnType
 from services.data.series.feature import MOST_VALUES, NUMBERS, OF_ANY, Feature, violations
-from services.kit.errors import FailedPrecondition, InvalidValue, Violation
+from services.kit.errors import FailedPrecondition, Violation, refuse
 from services.kit.resources import changed
 
 TIMES = (ColumnType.TIMESTAMP, ColumnType.DATE)
@@ -72,13 +72,6 @@ class Run:
     create_time: datetime
     # The version that it goes on from; 0: it reads all rows.
     follows: int = 0
-
-
-def refuse(found: Iterable[Violation]) -> None:
-    """Raises invalid_value for violations, if there are any."""
-    if violations := list(found):
-        first = violations[0]
-        raise InvalidValue(f"{first.pointer[1:].replace('/', '.')} {first.rule}", violations)
 
 
 def check(made: SeriesSet) -> None:

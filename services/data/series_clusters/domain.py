@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.data.schema import Column, ColumnType
-from services.data.series.domain import KEYS, TIMES, refuse
+from services.data.series.domain import KEYS, TIMES
 from services.data.series.feature import MOST_WARPED, NUMBERS
-from services.kit.errors import Violation
+from services.kit.errors import Violation, refuse
 
 MOST_CLUSTERS = 100
 MOST_KEYS = 100_000
