@@ -1,4 +1,4 @@
-"""Work that has not ended, as rows of a table: begun with its operation, ended once."""
+"""Work that has not ended, as rows of a table: begun with its operation, done by one process, ended once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -12,10 +12,12 @@ from aimass.v1.operations_pb2 import Operation
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, within
 from services.kit.errors import Code, Failure
+from services.kit.leased_work import Leased, LeasedWork, Spawn
 from services.kit.schema import Schema
 
 T = TypeVar("T")
 B = TypeVar("B")
+L = TypeVar("L", bound=Leased)
 
 
 class Names(NamedTuple):
@@ -40,7 +42,7 @@ class OpenWork(Generic[T, B]):
         begun: Callable[[Connection, Scope, str, B], None],
     ) -> None:
         """`begun` is told of each operation and the budget of its work, in the transaction that makes it."""
-        self._schema, self._db, self._table, self._form = schema, db, table, TypeAdapter[T](form)
+        self.schema, self._db, self._table, self._form = schema, db, table, TypeAdapter[T](form)
         self._names, self._begun = names, begun
         self.recall = db.recall
         # Asked every other second: made once.
@@ -64,7 +66,7 @@ class OpenWork(Generic[T, B]):
     ) -> Operation:
         """The same in the caller's transaction, with what else a row has."""
         method, resource = f"aimass.v1.{self._names.method}", f"{self._names.collection}/{name}"
-        operation = self._schema.operations.create(connection, scope, method, resource)
+        operation = self.schema.operations.create(connection, scope, method, resource)
         self._begun(connection, scope, operation.operation, budget)
         definition = self._form.dump_python(make(operation.operation), mode="json")
         row = {**scope._asdict(), **columns, "operation": operation.operation, "definition": definition}
@@ -83,7 +85,7 @@ class OpenWork(Generic[T, B]):
     def end(self, connection: Connection, scope: Scope, operation: str, response: Message) -> None:
         """Ends work in the transaction of what it made. Raises as `take` does."""
         self.take(connection, scope, operation)
-        self._schema.operations.end(connection, scope, operation, response)
+        self.schema.operations.end(connection, scope, operation, response)
 
     def take(self, connection: Connection, scope: Scope, operation: str) -> None:
         """Takes work whose operation the caller ends in this transaction.
@@ -98,7 +100,7 @@ class OpenWork(Generic[T, B]):
 
         def work(connection: Connection) -> None:
             if self._taken(connection, scope, operation):
-                self._schema.operations.end(connection, scope, operation, failure=failure, cancelled=failure is None)
+                self.schema.operations.end(connection, scope, operation, failure=failure, cancelled=failure is None)
 
         await self._db.run(work)
 
@@ -107,5 +109,24 @@ class OpenWork(Generic[T, B]):
         return within(self._table, scope) & (self._table.c.operation == operation)
 
     def _taken(self, connection: Connection, scope: Scope, operation: str) -> bool:
-        self._schema.tenure.check(connection, operation)
+        self.schema.tenure.check(connection, operation)
         return connection.execute(delete(self._table).where(self.here(scope, operation))).rowcount > 0
+
+
+class OpenRunner(LeasedWork[L]):
+    """Does the work of such a table."""
+
+    def __init__(self, open_work: OpenWork[L, Any], spawn: Spawn, at_once: int) -> None:
+        super().__init__(open_work.schema, spawn, at_once)
+        self._open = open_work
+
+    async def _unfinished(self) -> Sequence[tuple[Scope, L]]:
+        return await self._open.unfinished()
+
+    async def _give_up(self, scope: Scope, work: L, failure: Failure | None) -> None:
+        # First the end, which no commit of this work gets past; then its files.
+        await self._open.give_up(scope, work.operation, failure)
+        await self._discard(scope, work)
+
+    async def _discard(self, scope: Scope, work: L) -> None:
+        """Removes what work that is given up has written; nothing, where nobody says otherwise."""

@@ -5,12 +5,11 @@ The database of the table says which work has written, in the transaction of its
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from aimass.v1.exports_pb2 import WriteTableResponse
-from services.data.database import schema
 from services.data.datasets.domain import Which
 from services.data.datasets.queries import Queries, Table
 from services.data.exports.domain import Write
@@ -22,7 +21,8 @@ from services.data.sources.service import Sources
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, FailedPrecondition, Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _BRIEF = Limits(seconds=30.0)
 _PAUSES = (1.0, 5.0, 15.0, 60.0)  # seconds before a database that is away or locked is asked again
 
 
-class WriteRunner(LeasedWork[Write]):
+class WriteRunner(OpenRunner[Write]):
     """Runs as many at a time as there may be streams."""
 
     def __init__(
@@ -45,12 +45,9 @@ class WriteRunner(LeasedWork[Write]):
         at_once: int,
         most_bytes: int,
     ) -> None:
-        super().__init__(schema, spawn, at_once)
+        super().__init__(store, spawn, at_once)
         self._store, self._sources, self._queries, self._metering = store, sources, queries, metering
         self._limits, self._most = limits, most_bytes
-
-    async def _unfinished(self) -> Sequence[tuple[Scope, Write]]:
-        return await self._store.unfinished()
 
     async def _do(self, scope: Scope, write: Write) -> None:
         for pause in (*_PAUSES, 0.0):

@@ -4,7 +4,7 @@ A join is a row until it has ended. After a crash what its child has written is 
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
-from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, Location, NewVersion
 from services.data.datasets.service import DataSets
@@ -24,8 +23,8 @@ from services.data.feature_views.runner import graph_file
 from services.data.metering.service import Metering
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
-from services.kit.errors import Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
@@ -33,7 +32,7 @@ _JOIN, _WORK = TypeAdapter(Join), "services.data.feature_joins.work"
 _BUCKET = 250_000  # rows that are joined in memory together
 
 
-class JoinRunner(LeasedWork[Join]):
+class JoinRunner(OpenRunner[Join]):
     """Runs one at a time."""
 
     def __init__(
@@ -46,14 +45,10 @@ class JoinRunner(LeasedWork[Join]):
     ) -> None:
         """`blobs` give the folder for buckets, and graphs."""
         self._metering, _, spawn = around
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store, spawn, at_once=1)
         self._store, self._data_sets, self._blobs, self._limits = store, data_sets, blobs, limits
 
-    async def _unfinished(self) -> Sequence[tuple[Scope, Join]]:
-        return await self._store.unfinished()
-
-    async def _give_up(self, scope: Scope, work: Join, failure: Failure | None) -> None:
-        await self._store.give_up(scope, work.operation, failure)
+    async def _discard(self, scope: Scope, work: Join) -> None:
         await self._data_sets.discard(scope, work.output, work.operation)
 
     async def _do(self, scope: Scope, work: Join) -> None:

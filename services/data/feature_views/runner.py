@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
-from services.data.database import schema
 from services.data.datasets.service import DataSets
 from services.data.feature_views.covering import Cover, Covers
 from services.data.feature_views.domain import Entry, Graph, Progress, Run
@@ -29,15 +28,15 @@ from services.data.metering.service import Metering
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Database
-from services.kit.errors import Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
 _RUN, _WORK = TypeAdapter(Run), "services.data.feature_views.work"
 
 
-class Materialiser(LeasedWork[Run]):
+class Materialiser(OpenRunner[Run]):
     """Runs one at a time: a run keeps the database busy."""
 
     def __init__(
@@ -54,15 +53,9 @@ class Materialiser(LeasedWork[Run]):
     ) -> None:
         """`blobs` give the folder for pages on their way, and graphs."""
         self._metering, self._now, spawn = around
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store.runs, spawn, at_once=1)
         self._db, self._store, self._rows, self._data_sets = database, store, rows, data_sets
         self._online, self._covers, self._blobs, self._limits = online, covers, blobs, limits
-
-    async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
-        return await self._store.runs.unfinished()
-
-    async def _give_up(self, scope: Scope, work: Run, failure: Failure | None) -> None:
-        await self._store.runs.give_up(scope, work.operation, failure)
 
     async def _do(self, scope: Scope, work: Run) -> None:
         place = Place(scope, work.feature_view, work.version)

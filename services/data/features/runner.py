@@ -4,7 +4,7 @@ A fitting is a row until it has ended, and is done again after a crash.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,15 @@ from services.data.features.wire import version_to_wire
 from services.data.metering.service import Metering
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
-from services.kit.errors import Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
 _FIT, _WORK = TypeAdapter(Fit), "services.data.features.work"
 
 
-class FittingRunner(LeasedWork[Fit]):
+class FittingRunner(OpenRunner[Fit]):
     """Runs one at a time: a fitting takes both cores and much memory."""
 
     def __init__(
@@ -44,18 +44,12 @@ class FittingRunner(LeasedWork[Fit]):
         spawn: Spawn,
         limits: Limits,
     ) -> None:
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store.fittings, spawn, at_once=1)
         self._store, self._data_sets, self._blobs, self._metering = store, data_sets, blobs, metering
         self._now, self._limits = now, limits
 
-    async def _unfinished(self) -> Sequence[tuple[Scope, Fit]]:
-        return await self._store.fittings.unfinished()
-
     async def _do(self, scope: Scope, fit: Fit) -> None:
         await self._finish(scope, fit, await self._work(scope, fit))
-
-    async def _give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
-        await self._store.fittings.give_up(scope, fit.operation, failure)
 
     async def _work(self, scope: Scope, fit: Fit) -> Fitted:
         found = await self._data_sets.locate(scope, fit.data_set, fit.data_set_version)

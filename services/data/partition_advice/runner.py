@@ -3,12 +3,11 @@
 Advice is a row until it has ended, and is made again after a crash.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from services.data.database import schema
 from services.data.datasets import parquet
 from services.data.datasets.domain import DataSetVersion
 from services.data.datasets.service import DataSets
@@ -17,15 +16,15 @@ from services.data.partition_advice.domain import DEFAULT_SECONDS, Advice, Advis
 from services.data.partition_advice.store import AdviceStore
 from services.data.partition_advice.wire import advice_to_wire
 from services.kit.auth import Scope
-from services.kit.errors import Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 
 _ADVISING, _ADVICE, _VERSION = TypeAdapter(Advising), TypeAdapter(Advice), TypeAdapter(DataSetVersion)
 _WORK = "services.data.partition_advice.work"
 
 
-class AdviceRunner(LeasedWork[Advising]):
+class AdviceRunner(OpenRunner[Advising]):
     """Runs one at a time."""
 
     def __init__(
@@ -38,12 +37,9 @@ class AdviceRunner(LeasedWork[Advising]):
         memory: tuple[int, int],
     ) -> None:
         """`memory`: MiB that a query may use, and that dividing may."""
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store, spawn, at_once=1)
         self._store, self._data_sets, self._metering, self._limits = store, data_sets, metering, limits
         self._memory = memory
-
-    async def _unfinished(self) -> Sequence[tuple[Scope, Advising]]:
-        return await self._store.unfinished()
 
     async def _do(self, scope: Scope, work: Advising) -> None:
         found = await self._data_sets.locate(scope, work.data_set, work.version)
@@ -67,6 +63,3 @@ class AdviceRunner(LeasedWork[Advising]):
             }
             result = await self._metering.run(scope, work.operation, _WORK, request, self._limits, tell)
         await self._store.finish(scope, work.operation, advice_to_wire(work, _ADVICE.validate_python(result)))
-
-    async def _give_up(self, scope: Scope, work: Advising, failure: Failure | None) -> None:
-        await self._store.give_up(scope, work.operation, failure)

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services.data.database import schema
 from services.data.datasets import parquet
 from services.data.datasets.divider import WORK, request_of
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion, WrittenFile
@@ -22,7 +21,8 @@ from services.data.partitions.domain import Rewrite
 from services.data.partitions.store import RewriteStore
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 
 _ROUNDS = 20  # versions that may come in between
@@ -37,7 +37,7 @@ class _Sofar:
     rounds: int = 0
 
 
-class RewriteRunner(LeasedWork[Rewrite]):
+class RewriteRunner(OpenRunner[Rewrite]):
     """Runs one at a time."""
 
     def __init__(
@@ -48,11 +48,8 @@ class RewriteRunner(LeasedWork[Rewrite]):
         spawn: Spawn,
         limits: Limits,
     ) -> None:
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store, spawn, at_once=1)
         self._store, self._data_sets, self._metering, self._limits = store, data_sets, metering, limits
-
-    async def _unfinished(self) -> Sequence[tuple[Scope, Rewrite]]:
-        return await self._store.unfinished()
 
     async def _do(self, scope: Scope, rewrite: Rewrite) -> None:
         if await self._store.lay_out(scope, rewrite):
@@ -71,9 +68,7 @@ class RewriteRunner(LeasedWork[Rewrite]):
                 sofar.made = kept.files  # where they were brought to
             new = None
 
-    async def _give_up(self, scope: Scope, rewrite: Rewrite, failure: Failure | None) -> None:
-        # First the end, which no commit of this run gets past; then its files.
-        await self._store.give_up(scope, rewrite.operation, failure)
+    async def _discard(self, scope: Scope, rewrite: Rewrite) -> None:
         await self._data_sets.discard(scope, rewrite.data_set, rewrite.operation)
 
     async def _commit(self, scope: Scope, rewrite: Rewrite, new: NewVersion) -> None:

@@ -6,7 +6,7 @@ again from the same versions.
 
 import contextlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
-from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, Location, NewVersion
 from services.data.datasets.service import DataSets
@@ -26,8 +25,9 @@ from services.data.series.store import Ended, Store
 from services.data.series.wire import version_to_wire
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
-from services.kit.errors import FailedPrecondition, Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.errors import FailedPrecondition
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
@@ -35,7 +35,7 @@ _RUN, _WORK = TypeAdapter(Run), "services.data.series.work"
 _SORTING = 4  # a part of the memory of a child is for sorting; the rest is for what is sorted and for code
 
 
-class SeriesRunner(LeasedWork[Run]):
+class SeriesRunner(OpenRunner[Run]):
     """Runs one at a time: a run takes both cores and much memory."""
 
     def __init__(
@@ -48,16 +48,11 @@ class SeriesRunner(LeasedWork[Run]):
         spawn: Spawn,
         limits: Limits,
     ) -> None:
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store.runs, spawn, at_once=1)
         self._store, self._data_sets, self._blobs, self._metering = store, data_sets, blobs, metering
         self._now, self._limits = now, limits
 
-    async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
-        return await self._store.runs.unfinished()
-
-    async def _give_up(self, scope: Scope, run: Run, failure: Failure | None) -> None:
-        # First the end, which no commit of this run gets past; then its files.
-        await self._store.runs.give_up(scope, run.operation, failure)
+    async def _discard(self, scope: Scope, run: Run) -> None:
         await self._data_sets.discard(scope, run.output, run.run)
 
     async def _do(self, scope: Scope, run: Run) -> None:

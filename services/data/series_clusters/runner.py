@@ -4,14 +4,13 @@ A clustering is a row until it has ended. After a crash what its child has writt
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
-from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
@@ -21,8 +20,8 @@ from services.data.series_clusters.store import ClusteringStore
 from services.data.series_clusters.wire import clusters_to_wire
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
-from services.kit.errors import Failure
-from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.leased_work import Spawn
+from services.kit.open_work import OpenRunner
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
@@ -30,7 +29,7 @@ _CLUSTERING, _WORK = TypeAdapter(Clustering), "services.data.series_clusters.wor
 _SORTING = 4  # a part of the memory of a child is for sorting
 
 
-class ClusteringRunner(LeasedWork[Clustering]):
+class ClusteringRunner(OpenRunner[Clustering]):
     """Runs one at a time."""
 
     def __init__(
@@ -43,15 +42,11 @@ class ClusteringRunner(LeasedWork[Clustering]):
         limits: Limits,
     ) -> None:
         """`blobs` give the folder for sorting."""
-        super().__init__(schema, spawn, at_once=1)
+        super().__init__(store, spawn, at_once=1)
         self._store, self._data_sets, self._blobs = store, data_sets, blobs
         self._metering, self._limits = metering, limits
 
-    async def _unfinished(self) -> Sequence[tuple[Scope, Clustering]]:
-        return await self._store.unfinished()
-
-    async def _give_up(self, scope: Scope, work: Clustering, failure: Failure | None) -> None:
-        await self._store.give_up(scope, work.operation, failure)
+    async def _discard(self, scope: Scope, work: Clustering) -> None:
         await self._data_sets.discard(scope, work.wanted.output, work.operation)
 
     async def _do(self, scope: Scope, work: Clustering) -> None:
