@@ -88,7 +88,7 @@ class Egress:
         return bool(self._allow & {host, f"{host}:{port}"})
 
     async def address(self, host: str, port: int) -> str:
-        """Where another protocol than HTTP connects to. Raises egress_denied, unavailable."""
+        """Where another protocol than HTTP connects to. Raises invalid_value, egress_denied, unavailable."""
         try:
             return (await self._addresses(host, port, self.allows(host, port)))[0]
         except OSError:
@@ -190,6 +190,9 @@ def _checked(egress: Egress) -> Any:
 
 
 async def _system(host: str, port: int) -> Sequence[str]:
-    """The addresses that the system's resolver knows."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses that the system's resolver knows. Raises invalid_value for what is no name; OSError."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise InvalidValue("a part of the host's name is empty, or has more than 63 characters") from None
     return [str(entry[4][0]) for entry in found]

@@ -99,6 +99,16 @@ def test_a_server_that_fails_for_many_is_not_asked_for_all(
     assert web.asked.total() <= 2 * 9, "asked for more than were on their way"
 
 
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example"])
+def test_a_name_that_no_host_can_have_ends_no_run(tmp_path: Path, web: Files, host: str) -> None:
+    web.files["/a"] = b"one"
+    made, url = Fetcher(tmp_path, web.host, 60, 2**20, lambda files: None), f"https://{host}/a"
+    found = made.fetch(PHOTO, [url, web.url("/a")])
+    made.close()
+    assert (found[url].state, found[url].reason) == ("refused", "it is no URL that can be fetched")
+    assert found[web.url("/a")].state == "kept"
+
+
 def test_a_run_fetches_so_many(tmp_path: Path, web: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher_module, "_URLS", 3)
     monkeypatch.setattr(fetcher_module, "_AT_ONCE", 1)

@@ -26,7 +26,9 @@ ftp://8.8.8.8/ file:///etc/passwd gopher://x/ //x/ x https:// https://[::1 https
 https://example.org:99999/
 https://exa%6dple.org/ https://ex$mple.org/ https://\u2488.example/ https://[example]/ https://[8.8.8.8]/ javascript:x
 """
-ODD, BROKEN = _ODD.split(), _BROKEN.split()
+# What a resolver refuses to look for.
+UNNAMED = ("https://a..example/", f"https://{'a' * 64}.example/")
+ODD, BROKEN = _ODD.split(), [*_BROKEN.split(), *UNNAMED]
 
 
 class Sink:
@@ -101,6 +103,15 @@ async def test_no_name_of_a_private_address_is_reached(address: str) -> None:
 @pytest.mark.parametrize("url", BROKEN)
 async def test_what_is_no_url_is_invalid(url: str) -> None:
     assert await code_of(Egress(), url) is Code.INVALID_VALUE
+
+
+@pytest.mark.parametrize("url", UNNAMED)
+async def test_what_no_host_can_be_called_is_invalid_before_anything_is_sent(url: str) -> None:
+    egress, host = Egress(), url.split("/")[2]
+    for asked in (egress.check(url), egress.address(host, 443)):
+        with pytest.raises(Failure) as caught:
+            await asked
+        assert caught.value.code is Code.INVALID_VALUE
 
 
 def test_there_are_enough_forms() -> None:
