@@ -23,7 +23,7 @@ from tests.data.reading.test_media import png
 from tests.data.rule_sets import wanted
 from tests.support import buckets
 from tests.support.downloads import COLUMNS, SOURCE, Files, after, chunked, digest, in_halves, listed, rule, said
-from tests.support.house import House, house
+from tests.support.house import House, house, until
 from tests.support.refused import refused
 
 PNG, LIMIT = png(3, 2), 300_000
@@ -202,6 +202,22 @@ async def test_a_later_run_tries_again_and_files_of_before_stay(
     assert [row["photo_digest"] for row in rows] == [digest(b"one"), None, digest(b"two"), digest(b"there now")]
     assert {one.digest for one in await attachments(running)} == {digest(b"two"), digest(b"there now")}
     assert await content(stub(running), "photos", digest(b"one")) == b"one"
+
+
+async def test_a_run_that_finds_nothing_new_leaves_nothing(tenant: Tenant, home: Path, web: Files) -> None:
+    def kept() -> set[Path]:
+        return {path for path in (home / "blobs" / "acme").rglob("sha256/*/*") if path.is_file()}
+
+    web.files["/a"] = b"one"
+    listed(home, [web.url("/a")])
+    await tenant.rule("photos", SOURCE, rule())
+    await tenant.extract("photos")
+    await until(lambda: not list(home.rglob("attachments-*")))
+    before = kept()
+    assert (await tenant.extract("photos")).records_read == 0
+    await until(lambda: not list(home.rglob("attachments-*")))
+    assert kept() == before
+    assert len(before) == 1
 
 
 async def again(tenant: Tenant, rule: str) -> Any:

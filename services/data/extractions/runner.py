@@ -64,14 +64,18 @@ class ExtractionRunner(LeasedWork[Extraction]):
         await self._store.end(scope, after, failure)
         task = await self._store.task(scope, extraction.extraction)
         await self._discard(scope, extraction, set_run.data_sets(extraction, task))
-        if task.keeps_files:
-            await self._keeping.clear(scope, extraction.extraction)
+        await self._clear(scope, extraction, task)
         if task.landed:
             await self.inputs.discard(scope, extraction.source, extraction.extraction)
 
     async def _discard(self, scope: Scope, extraction: Extraction, data_sets: Sequence[str]) -> None:
         for data_set in data_sets:
             await self._data_sets.discard(scope, data_set, extraction.extraction)
+
+    async def _clear(self, scope: Scope, extraction: Extraction, task: Task, news: Sequence[NewVersion] = ()) -> None:
+        """Removes what the files of a run that has ended needed on their way; `news` is what it wrote."""
+        if task.keeps_files:
+            await self._keeping.clear(scope, extraction.extraction, news[-1].notes if news else None)
 
     async def _do(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
@@ -90,6 +94,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         if not counts.records:
             after = domain.succeeded(run, counts, 0, self._now(), set_run.shares(task, news, ()))
             await self._store.succeed_without_news(scope, after, place, counts.cursor, _message(counts))
+            await self._clear(scope, extraction, task, news)
             await self._discard(scope, extraction, written)
             return
 
@@ -105,8 +110,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             self._keeping.record(connection, scope, files, extraction.extraction, self._now())
 
         await self._data_sets.commit_all(scope, news, effects)
-        if task.keeps_files:
-            await self._keeping.clear(scope, extraction.extraction, news[-1].notes)
+        await self._clear(scope, extraction, task, news)
         # A rule that got no rows has a folder, too.
         await self._discard(scope, extraction, [name for name in written if name not in {new.data_set for new in news}])
 
