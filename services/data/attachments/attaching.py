@@ -1,5 +1,6 @@
 """Says of the rows of a run which files belong to them, adds what became of downloads, and writes it all down."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import orjson
 
 from services.data.attachments.copying import Copying
 from services.data.attachments.domain import Outcome, State
-from services.data.attachments.fetcher import FILES, Fetcher
+from services.data.attachments.fetcher import FILES, TOO_MANY, Fetcher
+from services.data.attachments.fetching import LONGEST
 from services.data.reading.downloads import ADDED, Download
 from services.data.reading.kinds import Compiled
 from services.kit.disk import on_disk
@@ -16,6 +18,8 @@ from services.kit.disk import on_disk
 MANIFEST, KNOWN = "manifest.jsonl", "known.jsonl"
 # Of a table, by its number: the columns with places and digests, and a place.
 _Key = tuple[int, str, str, str]
+# Bytes that all places of a run have in its manifest, which the service reads; those of one beside the place itself.
+_NOTED, _BESIDE = 64 * 2**20, 256
 
 
 class Attaching:
@@ -24,6 +28,7 @@ class Attaching:
     def __init__(self, folder: Path, fetcher: Fetcher, copying: Copying) -> None:
         self._folder, self._fetcher, self._copying = folder, fetcher, copying
         self._found: dict[_Key, Outcome] = {}
+        self._room, self._unnoted = _NOTED, Counter[str]()
         self._before = dict(_known(folder / KNOWN))
         # Takes the bytes of documents, if a rule keeps them.
         self.documents: Copying | None = None
@@ -42,13 +47,25 @@ class Attaching:
         return Adds(self, number, compiled) if compiled.keeps_files else None
 
     def fetch(self, number: int, download: Download, urls: Sequence[str | None]) -> list[Outcome | None]:
-        """What became of the URLs of a column, in their order."""
+        """What became of the URLs of a column, in their order. There is no file that is not noted."""
         column = download.column
-        before = {url: known for url in urls if url and (known := self._before.get((number, column, url)))}
+        keys = {url: (number, column, f"{column}_digest", url) for url in urls if url}
+        asked = [url for url, key in keys.items() if not _is_place(url) or self._takes(key)]
+        before = {url: known for url in asked if (known := self._before.get((number, column, url)))}
         before = {url: known for url, known in before.items() if download.allows(known.bytes, known.media_type)}
-        found = {**self._fetcher.fetch(download, [url for url in urls if url not in before]), **before}
-        self._found |= {(number, column, f"{column}_digest", url): outcome for url, outcome in found.items()}
-        return [found[url] if url else None for url in urls]
+        found = {**self._fetcher.fetch(download, [url for url in asked if url not in before]), **before}
+        noted = {url for url, outcome in found.items() if _is_place(url) and outcome is not TOO_MANY}
+        self._found |= {keys[url]: found[url] for url in noted}
+        self._unnoted[column] += len(keys) - len(noted)
+        return [found.get(url, TOO_MANY) if url else None for url in urls]
+
+    def _takes(self, key: _Key) -> bool:
+        """Whether there is room to note a place, unless that was done."""
+        size = 0 if key in self._found else _BESIDE + len(key[-1].encode())
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def name(self, number: int, column: str, digests: str, wanted: Sequence[str | None]) -> None:
         """The documents of these digests belong to a table."""
@@ -68,11 +85,17 @@ class Attaching:
 
     def _notes(self) -> list[str]:
         notes = []
-        for column in sorted({column for _, column, _, _ in self._found}):
+        for column in sorted({column for _, column, _, _ in self._found} | set(self._unnoted)):
             states = [outcome.state for (_, name, _, _), outcome in self._found.items() if name == column]
-            if less := len(states) - states.count(State.KEPT):
-                notes.append(f"{less} of {len(states)} files of {column} were not fetched")
+            unnoted = self._unnoted[column]
+            if less := len(states) - states.count(State.KEPT) + unnoted:
+                notes.append(f"{less} of {len(states) + unnoted} files of {column} were not fetched")
         return notes
+
+
+def _is_place(url: str) -> bool:
+    """Whether it may be one. What is none is refused in its row, and is noted nowhere: it may be as long as a line."""
+    return len(url.encode()) <= LONGEST and "\0" not in url
 
 
 def _known(path: Path) -> Iterator[tuple[tuple[int, str, str], Outcome]]:

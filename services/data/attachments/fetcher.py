@@ -25,6 +25,7 @@ from services.kit.egress import Egress
 FILES, JOURNAL = "files", "journal.jsonl"
 _AT_ONCE, _OF_HOST = 16, 4
 _URLS = 100_000  # of one run
+TOO_MANY = failed("the run has as many files as one may have")
 _FAILURES = 5  # of a host, one after the other
 
 
@@ -48,9 +49,9 @@ class Fetcher:
         """What became of each URL. Raises storage_full."""
         keys = {url: _key(download, url) for url in dict.fromkeys(urls) if url}
         missing = [(url, key) for url, key in keys.items() if key not in self._known]
-        if missing:
+        if missing := missing[: max(_URLS - len(self._known), 0)]:
             self._runner.run(self._all(download, missing))
-        return {url: self._known[key] for url, key in keys.items()}
+        return {url: self._known.get(key, TOO_MANY) for url, key in keys.items()}
 
     async def _all(self, download: Download, missing: Sequence[tuple[str, str]]) -> None:
         waiting, hosts = iter(missing), defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_OF_HOST))
@@ -71,8 +72,6 @@ class Fetcher:
             raise several.exceptions[0] from None
 
     async def _one(self, download: Download, url: str, key: str, host: str) -> Outcome:
-        if len(self._known) >= _URLS:
-            return failed(f"one run fetches at most {_URLS} files")
         if self._bad[host] >= _FAILURES:
             return failed("the server failed for others of this run before")
         fetch = Fetch(

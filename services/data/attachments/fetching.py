@@ -12,7 +12,7 @@ from services.data.reading.downloads import Download
 from services.kit.egress import Egress, Streamed
 from services.kit.errors import Code, Failure
 
-_LONGEST = 2048  # characters of a URL
+LONGEST = 2048  # characters of a URL
 _REDIRECTS = 5
 _MOVED, _BUSY = (301, 302, 303, 307, 308), (408, 425, 429)
 _IDLE = 15.0  # seconds between two pieces, and until the first
@@ -72,8 +72,8 @@ class Fetch:
 
     async def run(self, url: str, until: float) -> Outcome:
         """What becomes of a URL; `until`: when the run has to be ready, by the monotonic clock. Raises storage_full."""
-        if len(url) > _LONGEST:
-            return refused(f"the URL has more than {_LONGEST} characters")
+        if len(url) > LONGEST:
+            return refused(f"the URL has more than {LONGEST} characters")
         until = min(until, time.monotonic() + _BEGIN + self._download.most / _SLOWEST)
         outcome = failed("the run has no time left")
         try:

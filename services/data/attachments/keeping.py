@@ -67,9 +67,7 @@ class Keeping:
         Raises damaged when a file is not there, or not as the child left it.
         """
         folder = self._folder(scope, run)
-        lines = await asyncio.to_thread(_read, folder / MANIFEST)
-        turn = asyncio.Semaphore(_AT_ONCE)
-        digests = sorted({line["digest"] for line in lines if line["state"] == State.KEPT})
+        digests, turn = await asyncio.to_thread(_kept, folder / MANIFEST), asyncio.Semaphore(_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
                 for digest in digests:
@@ -124,8 +122,11 @@ def _known(number: int, attached: Attached) -> bytes:
     return orjson.dumps(said) + b"\n"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+def _kept(path: Path) -> list[str]:
+    """The digests of the files that a manifest has."""
+    with path.open("rb") as file:
+        each = map(orjson.loads, file)
+        return sorted({said["digest"] for said in each if said["state"] == State.KEPT})
 
 
 def _attached(said: Mapping[str, Any], data_sets: Sequence[str]) -> Attached:
