@@ -188,6 +188,28 @@ async def test_files_of_masked_columns_are_for_who_sees_them(
     assert len(await attachments(running)) == 1
 
 
+async def test_a_mask_of_a_column_with_any_letters_hides_its_files(
+    running: House, tenant: Tenant, home: Path, web: Files
+) -> None:
+    web.files["/a"] = b"one"
+    listed(home, [web.url("/a")])
+    columns = [COLUMNS[0], {"name": "PHÓTO", "from": "photo", "type": "COLUMN_TYPE_STRING"}]
+    await tenant.rule("photos", SOURCE, {"file": {"columns": columns}, "downloads": [{"column": "PHÓTO"}]})
+    await tenant.extract("photos")
+    etag = (await tenant.stub(DataSetsStub).GetDataSet(datasets_pb2.GetDataSetRequest(data_set="photos"))).etag
+    mask = datasets_pb2.MaskColumnsRequest(data_set="photos", columns=["PHÓTO"])
+    await tenant.stub(DataSetsStub, if_match=f'"{etag}"').MaskColumns(mask)
+
+    async def streamed(asked: Any, *digests: str) -> bytes:
+        request = pb.StreamAttachmentsRequest(data_set="photos", digests=digests)
+        return b"".join([piece.data async for piece in asked.StreamAttachments(request)])
+
+    assert b"one" in await streamed(stub(running))
+    assert not (await streamed(stub(running, *READER))).strip(b"\0")
+    assert (await refused(streamed(stub(running, *READER), digest(b"one")))).code is Code.NOT_FOUND
+    assert await attachments(running, *READER) == []
+
+
 async def test_a_later_run_tries_again_and_files_of_before_stay(
     running: House, tenant: Tenant, home: Path, web: Files
 ) -> None:

@@ -40,12 +40,17 @@ class Attachments:
         self, principal: Principal, scope: Scope, data_set: str, state: State | None, page_size: int, page_token: str
     ) -> Page[Attachment]:
         """What became of the places that the columns name. Raises not_found."""
-        hidden = await self._hidden(principal, scope, data_set)
+        hidden = await self._columns(scope, data_set, await self._hidden(principal, scope, data_set))
         return await self._store.list(scope, data_set, state, hidden, page_size, page_token)
 
     async def _hidden(self, principal: Principal, scope: Scope, data_set: str) -> Hidden:
         await self._data_sets.get(scope, data_set)
         return await self._data_sets.hidden(principal, data_set)
+
+    async def _columns(self, scope: Scope, data_set: str, hidden: Hidden) -> Hidden:
+        """Those of its columns with files that are hidden, as they are written: not all databases know lower case."""
+        known = await self._store.columns(scope, data_set) if hidden else ()
+        return frozenset(name for name in known if is_hidden(name, hidden))
 
     async def preview(self, principal: Principal, scope: Scope, data_set: str, digest: str) -> Preview:
         """A file, and what its first bytes tell. Raises not_found, digest_mismatch."""
@@ -82,7 +87,8 @@ class Attachments:
             raise InvalidValue("max_files is negative", [Violation("/max_files", "must not be negative")])
         for digest in (*digests, *([after] if after else [])):
             name_of(scope.tenant, digest)
-        hidden, left = await self._hidden(principal, scope, data_set), most or sys.maxsize
+        hidden = await self._columns(scope, data_set, await self._hidden(principal, scope, data_set))
+        left = most or sys.maxsize
         async with contextlib.aclosing(self._files(scope, data_set, hidden, digests, after)) as files:
             async for digest, size in files:
                 if (left := left - 1) < 0:

@@ -80,14 +80,21 @@ class AttachmentStore:
     async def list(
         self, scope: Scope, data_set: str, state: State | None, hidden: Collection[str], size: int, token: str
     ) -> Page[Attachment]:
-        """In no order that says anything; without those of columns that are hidden, in lower case."""
+        """In no order that says anything; without those of columns that are hidden."""
         query = select(attachment).where(within(attachment, scope) & (attachment.c.data_set == data_set))
         if state:
             query = query.where(attachment.c.state == state.value)
         if hidden:
             for name in (attachment.c.column, attachment.c.digests):
-                query = query.where(func.lower(name).not_in(sorted(hidden)))
+                query = query.where(name.not_in(sorted(hidden)))
         return await listed(self._db, query, attachment.c.entry, _attachment, size, token)
+
+    async def columns(self, scope: Scope, data_set: str) -> Collection[str]:
+        """The columns of a data set that have places, and those with their digests."""
+        here = within(attachment, scope) & (attachment.c.data_set == data_set)
+        query = select(attachment.c.column, attachment.c.digests).where(here).distinct()
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return {name for row in rows for name in row}
 
     async def file(self, scope: Scope, data_set: str, digest: str) -> Sequence[Kept]:
         """The file of a digest by the columns that it belongs to; none if the data set has no such file."""
@@ -116,7 +123,7 @@ class AttachmentStore:
         query = query.where((table.data_set == data_set) & (table.digest > after))
         if hidden:
             for name in (table.column, table.digests):
-                query = query.where(func.lower(name).not_in(sorted(hidden)))
+                query = query.where(name.not_in(sorted(hidden)))
         query = query.where(table.digest.in_(sorted(among))) if among else query.limit(_TOGETHER)
         query = query.group_by(table.digest).order_by(table.digest)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
