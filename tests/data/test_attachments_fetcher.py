@@ -88,6 +88,37 @@ def test_files_of_a_run_have_a_most_together(tmp_path: Path, web: Files) -> None
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 2**20 + 4096 * 10
 
 
+def test_what_a_run_has_no_room_for_is_asked_for_once_and_is_no_fault_of_its_server(
+    tmp_path: Path, web: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher_module, "_AT_ONCE", 1)
+    web.files |= {f"/{n}": bytes([n]) * 600_000 for n in range(9)} | {"/small": b"small"}
+    found = fetch(tmp_path, web, *web.files, most=2**20)
+    assert [outcome.state for outcome in found.values()] == ["kept", *["failed"] * 8, "kept"]
+    assert {outcome.reason for outcome in found.values()} == {"", "the files of one run have at most 1 MiB"}
+    assert set(web.asked.values()) == {1}
+    web.files |= {f"/more{n}": bytes([n]) * 1_200_000 for n in range(30)}
+    found = fetch(tmp_path, web, *(path for path in web.files if "more" in path), most=2**20)
+    assert {outcome.state for outcome in found.values()} == {"failed"}
+    assert web.asked.total() == 10 + 20, "servers were asked though there was no room"
+
+
+def test_a_run_whose_time_is_up_says_so_of_all_that_is_left(tmp_path: Path, web: Files) -> None:
+    found = fetch(tmp_path, web, *(f"/{n}" for n in range(40)), seconds=0)
+    assert {outcome.reason for outcome in found.values()} == {"the run has no time left"}
+
+
+def test_what_another_try_would_not_change_is_not_waited_for(
+    tmp_path: Path, web: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_WAIT", 5.0)
+    made, begin = Fetcher(tmp_path, web.host, 60, 2**20, lambda files: None), time.monotonic()
+    urls = ["http://10.0.0.1/a", "no url", "https://[::1]/"]
+    assert {outcome.state for outcome in made.fetch(PHOTO, urls).values()} == {"refused"}
+    made.close()
+    assert time.monotonic() - begin < 4
+
+
 def test_a_server_that_fails_for_many_is_not_asked_for_all(
     tmp_path: Path, web: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,9 +60,7 @@ class Fetcher:
             for url, key in waiting:
                 host = _host(url)
                 async with hosts[host]:
-                    outcome = await self._one(download, url, key, host)
-                self._note(key, outcome)
-                self._bad[host] = self._bad[host] + 1 if outcome.state is State.FAILED else 0
+                    self._note(key, await self._one(download, url, key, host))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -72,6 +70,8 @@ class Fetcher:
             raise several.exceptions[0] from None
 
     async def _one(self, download: Download, url: str, key: str, host: str) -> Outcome:
+        if self._room.is_spent:
+            return failed(self._room.reason)
         if self._bad[host] >= _FAILURES:
             return failed("the server failed for others of this run before")
         fetch = Fetch(
@@ -81,7 +81,9 @@ class Fetcher:
             self._room,
             lambda part: part.keep(self._folder / FILES),
         )
-        return await fetch.run(url, self._until)
+        outcome = await fetch.run(url, self._until)
+        self._bad[host] = self._bad[host] + 1 if fetch.let_down else 0
+        return outcome
 
     def _note(self, key: str, outcome: Outcome) -> None:
         self._known[key] = outcome

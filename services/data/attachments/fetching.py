@@ -18,6 +18,7 @@ _MOVED, _BUSY = (301, 302, 303, 307, 308), (408, 425, 429)
 _IDLE = 15.0  # seconds between two pieces, and until the first
 _BEGIN, _SLOWEST = 60.0, 2**18  # seconds that each file has, and bytes that a second more is for
 _WAIT, _MOST_WAIT = 0.5, 10.0  # seconds between tries
+_MISFITS = 20  # files
 _TOLD = 4096  # bytes that say what most files are
 _TEXT = ("text/", "application/octet-stream", "application/json", "application/xml")
 
@@ -30,20 +31,27 @@ class Passing(Exception):
         self.reason, self.wait = reason, wait
 
 
-class FullError(Exception):
-    """There is no room for a file, and waiting for room would keep it from others."""
+class Full(Exception):
+    """The run has no room for a file, whatever its server does."""
 
 
 class Room:
     """Bytes that all files of a run may have together."""
 
     def __init__(self, most: int) -> None:
-        self.most, self._left = most, most
+        self._left, self._misfits = most, 0
+        self.reason = f"the files of one run have at most {most // 2**20} MiB"
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether so many files had no room that servers are not to be asked for more of them."""
+        return self._misfits >= _MISFITS
 
     def take(self, size: int) -> None:
         """Raises full where there is no room for so many."""
-        if size > self._left:
-            raise FullError(f"the files of one run have at most {self.most // 2**20} MiB")
+        if size > max(self._left, 0):
+            self._misfits += 1
+            raise Full(self.reason)
         self._left -= size
 
     def give_back(self, size: int) -> None:
@@ -69,6 +77,8 @@ class Fetch:
     ) -> None:
         self._egress, self._download, self._part, self._room, self._kept = egress, download, part, room, kept
         self._taken = 0
+        # Whether its server is why it failed, and not the run.
+        self.let_down = False
 
     async def run(self, url: str, until: float) -> Outcome:
         """What becomes of a URL; `until`: when the run has to be ready, by the monotonic clock. Raises storage_full."""
@@ -80,29 +90,27 @@ class Fetch:
             for again in range(self._download.attempts):
                 if (left := until - time.monotonic()) <= 0:
                     break
+                wait = _WAIT * 2**again
                 try:
                     async with asyncio.timeout(left):
                         outcome = await self._try(url)
-                except Passing as passing:
-                    outcome = failed(passing.reason)
-                    await self._pause(passing.wait or _WAIT * 2**again, until, again)
-                except FullError as full:
-                    outcome = failed(str(full))
+                except Full as full:
+                    outcome, self.let_down = failed(str(full)), False
                     break
+                except Passing as passing:
+                    outcome, wait = failed(passing.reason), passing.wait or wait
                 except TimeoutError:
                     outcome = failed("it takes too long")
                 except Failure as failure:
                     outcome = _outcome(failure)
-                    await self._pause(_WAIT * 2**again, until, again)
-                if outcome.state is not State.FAILED:
+                self.let_down = outcome.state is State.FAILED
+                if not self.let_down:
                     break
+                if again + 1 < self._download.attempts:
+                    await asyncio.sleep(max(0.0, min(wait, _MOST_WAIT, until - time.monotonic())))
             return outcome
         finally:
             self._end(outcome)
-
-    async def _pause(self, seconds: float, until: float, again: int) -> None:
-        if again + 1 < self._download.attempts:
-            await asyncio.sleep(max(0.0, min(seconds, _MOST_WAIT, until - time.monotonic())))
 
     def _end(self, outcome: Outcome) -> None:
         """What failed and can go on stays for the next attempt of the run, and takes its room."""
@@ -170,19 +178,19 @@ class Fetch:
         return self._whole(url)
 
     def _account(self) -> None:
-        """Takes room for what has come since, or gives back what came before and is not wanted any more."""
-        if (more := self._part.size - self._taken) < 0:
-            self._room.give_back(-more)
-        else:
-            try:
-                self._room.take(more)
-            except FullError:
-                # At once, before another one asks: else all that are half here keep each other from their ends.
-                self._part.drop()
-                self._room.give_back(self._taken)
-                self._taken = 0
-                raise
-        self._taken = self._part.size
+        """Takes room for what has come since, or gives back what came before and is not wanted any more.
+
+        Raises full; then it is dropped at once, as others on their way may still fit.
+        """
+        more = self._part.size - self._taken
+        try:
+            self._room.take(more)
+            self._taken += more
+        except Full:
+            self._part.drop()
+            self._room.give_back(self._taken)
+            self._taken = 0
+            raise
 
     def _whole(self, url: str) -> Outcome:
         part = self._part
