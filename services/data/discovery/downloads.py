@@ -1,7 +1,6 @@
 """Columns that hold URLs of files: which they are, and what the first of their files are, if servers may be asked."""
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,25 +32,24 @@ def found(columns: Sequence[RuleColumn], rows: Sequence[Sequence[Any]]) -> tuple
     return tuple(downloads)
 
 
-def checked(discovery: Discovery, allow: str) -> Discovery:
-    """With what the first files of each column are: a few small ones are fetched, and forgotten.
+def checked(discovery: Discovery, allow: str, folder: Path) -> Discovery:
+    """With what the first files of each column are: a few small ones are fetched into a folder that is forgotten.
 
     `allow`: what the operator lets be reached.
     """
     left, proposals = _AT_MOST, list[Proposal]()
-    with tempfile.TemporaryDirectory() as folder:
-        fetcher = Fetcher(Path(folder), allow, _SECONDS, _AT_MOST * _BYTES, lambda files: None)
-        try:
-            for proposal in discovery.proposals:
-                downloads = []
-                for one in proposal.downloads:
-                    sample = one.sample[:left]
-                    left -= len(sample)
-                    asked = fetcher.fetch(replace(one.download, max_bytes=_BYTES, tries=1), sample)
-                    downloads.append(_told(one, list(asked.values())))
-                proposals.append(replace(proposal, downloads=tuple(downloads)))
-        finally:
-            fetcher.close()
+    fetcher = Fetcher(folder, allow, _SECONDS, _AT_MOST * _BYTES, lambda files: None)
+    try:
+        for proposal in discovery.proposals:
+            downloads = []
+            for one in proposal.downloads:
+                sample = one.sample[:left]
+                left -= len(sample)
+                asked = fetcher.fetch(replace(one.download, max_bytes=_BYTES, tries=1), sample)
+                downloads.append(_told(one, list(asked.values())))
+            proposals.append(replace(proposal, downloads=tuple(downloads)))
+    finally:
+        fetcher.close()
     return replace(discovery, proposals=tuple(proposals))
 
 

@@ -1,6 +1,7 @@
 """The use cases of discovery: rules for a source, and joins between sources."""
 
 import contextlib
+import tempfile
 from collections.abc import Sequence
 
 from services.data.discovery.domain import Discovery, discovery_from_json
@@ -57,13 +58,16 @@ class Discoveries:
         async with (
             self._free.turn(scope.tenant),
             self._sources.sample(scope, saved, most, landed_for) as (where, place),
+            contextlib.AsyncExitStack() as stack,
         ):
+            # Ours and not the child's, which is killed when its time is up or its caller leaves.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aimass-")) if check_urls else ""
             request = {
                 "source": where.to_json() if isinstance(where, LandedRecords) else to_json(where),
                 "place": place.to_json(),
                 "records": most,
-                "check_urls": check_urls,
                 "allow": self._allow,
+                "folder": folder,
             }
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))
 

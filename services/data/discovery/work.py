@@ -1,6 +1,7 @@
 """The child that finds rules: reads the first records of a source and learns from them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from services.data.discovery import columns, documents, downloads, records, topics
 from services.data.discovery.domain import discovery_to_json
@@ -17,7 +18,10 @@ from services.kit.child import Child, Json
 
 
 def main(request: Json, child: Child) -> Json:
-    """`{source, place, records, check_urls, allow}` to a Discovery. Raises invalid_value, limit_exceeded."""
+    """`{source, place, records, allow, folder}` to a Discovery; with a folder for them, some URLs are looked into.
+
+    Raises invalid_value, limit_exceeded.
+    """
     said, place = request["source"], Place.from_json(request["place"])
     source = source_from_json(said["source"] if said["kind"] == "landed" else said)
     sample = connectors.of_json(said).preview(place, int(request["records"]))
@@ -36,4 +40,5 @@ def main(request: Json, child: Child) -> Json:
         case FilesSource():
             found = columns.of_fields(source, sample)
     found = replace(fitting(found), suggested=sample.suggested)
-    return discovery_to_json(downloads.checked(found, request["allow"]) if request["check_urls"] else found)
+    folder = request["folder"]
+    return discovery_to_json(downloads.checked(found, request["allow"], Path(folder)) if folder else found)

@@ -1,5 +1,7 @@
 """Columns of URLs are found, and looked into when the caller says so."""
 
+import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from tests.data.extracting import Tenant
 from tests.data.reading.test_media import png
-from tests.support.downloads import SOURCE, Files, listed
-from tests.support.house import house
+from tests.support.downloads import SOURCE, Files, listed, said
+from tests.support.house import house, until
 
 
 @pytest.fixture
@@ -63,3 +65,27 @@ async def test_what_is_no_url_in_one_record_is_no_column_of_urls(tenant: Tenant,
     )
     assert not (await proposed(tenant, True)).downloads
     assert not web.asked
+
+
+def hangs(handler: Any) -> None:
+    said(200, b"begun", content_length="100")(handler)
+    handler.wfile.flush()
+    time.sleep(3)
+
+
+async def test_a_caller_who_leaves_while_urls_are_checked_leaves_no_files(
+    tenant: Tenant, home: Path, web: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing = tmp_path / "passing"
+    passing.mkdir()
+    monkeypatch.setenv("TMPDIR", str(passing))
+    monkeypatch.setattr(tempfile, "tempdir", str(passing))
+    web.files |= {f"/{number}": hangs for number in range(12)}
+    listed(home, [web.url(path) for path in web.files])
+    await tenant.stub(SourcesStub).CreateSource(
+        ParseDict({"source": "photos", **SOURCE}, sources_pb2.CreateSourceRequest())
+    )
+    call = tenant.stub(RulesStub).DiscoverRules(rules_pb2.DiscoverRulesRequest(source="photos", check_urls=True))
+    await until(lambda: list(passing.rglob("*.part")))
+    call.cancel()
+    await until(lambda: not list(passing.iterdir()))
