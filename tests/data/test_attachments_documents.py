@@ -74,6 +74,17 @@ async def test_documents_are_kept_when_their_files_are_gone(running: House, tena
     assert (shown.text, shown.HasField("width")) == (WORDS, False)
 
 
+async def test_an_image_that_lies_about_its_size_is_shown_without_one(
+    running: House, tenant: Tenant, folder: Path
+) -> None:
+    (folder / "a.png").write_bytes(lie := PICTURE[:16] + b"\xff" * 8 + PICTURE[24:])
+    await tenant.rule("photos", FOLDER, RULE)
+    await tenant.extract("photos")
+    request = pb.PreviewAttachmentRequest(data_set="photos", digest=digest(lie))
+    shown = await running.stub(AttachmentsStub, "data").PreviewAttachment(request)
+    assert (shown.media_type, shown.HasField("width")) == ("image/png", False)
+
+
 async def streamed(asked: Any, **wanted: Any) -> list[tuple[str, bytes]]:
     """The files of an archive, as any program for such would read it."""
     request = pb.StreamAttachmentsRequest(data_set="photos", **wanted)

@@ -4,6 +4,7 @@ import mimetypes
 import struct
 
 _UNKNOWN = "application/octet-stream"
+_WIDEST = 2**31 - 1  # pixels, by the formats
 # Bytes at an offset; of several that fit, the first counts.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -60,7 +61,12 @@ def text(head: bytes, whole: bool) -> str | None:
 
 
 def size_of(head: bytes, kind: str) -> tuple[int, int] | None:
-    """Width and height in pixels as the head of an image says; None where it does not."""
+    """Width and height in pixels as the head of an image says; None where it does not, or says what no image has."""
+    found = _said(head, kind)
+    return found if found and all(0 <= side <= _WIDEST for side in found) else None
+
+
+def _said(head: bytes, kind: str) -> tuple[int, int] | None:
     try:
         match kind:
             case "image/png":

@@ -58,6 +58,18 @@ def test_an_image_says_how_large_it_is(name: str) -> None:
     assert media.size_of(IMAGES[name], kind) == (640, 480)
 
 
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("image/png", png(1, 1)[:16] + struct.pack(">II", 2**32 - 1, 1)),
+        ("image/bmp", b"BM" + bytes(16) + struct.pack("<ii", 1, -(2**31))),
+        ("image/bmp", b"BM" + bytes(16) + struct.pack("<ii", -1, 1)),
+    ],
+)
+def test_a_size_that_no_image_has_is_none(kind: str, head: bytes) -> None:
+    assert media.size_of(head, kind) is None
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_that_is_cut_says_nothing_or_the_same(name: str) -> None:
     whole = IMAGES[name]
