@@ -223,25 +223,29 @@ async def test_a_site_without_an_end_ends_at_the_bounds(tenant: Tenant, web: End
 
 async def test_a_page_that_is_huge_slow_packed_or_lies_is_one_page_that_is_less(tenant: Tenant, web: Endpoints) -> None:
     web.answers |= {
-        "/": page("/huge", "/packed", "/image", "/lies", "/latin", "/reset", "/z"),
+        "/": page("/huge", "/packed", "/image", "/lies", "/latin", "/reset", "/section", "/same", "/z"),
         "/huge": lambda *_: (200, HTML, b"<p>begin" + b"x" * 3_000_000),
         "/packed": lambda *_: (200, {**HTML, "content-encoding": "gzip"}, b"\x1f\x8b\x08"),
         "/image": lambda *_: (200, {"content-type": "image/png"}, b"\x89PNG"),
         "/lies": lambda *_: (200, HTML, b"\x89PNG\0\0\0"),
         "/latin": lambda *_: (200, HTML, "<p>Müller".encode("latin-1")),
+        "/section": lambda *_: (200, HTML, b"<p>begin<!--" + b"." * 70_000 + b"--><![what[<p>end"),
+        "/same": lambda *_: (304, HTML, b""),
         "/z": page(text="last"),
     }
     cut = {"name": "truncated", "from": "$.truncated", "type": "COLUMN_TYPE_BOOL"}
     await tenant.rule("a", crawl(web), {"json": {"columns": [*COLUMNS, cut]}})
     web.faults += [*[lambda _: False] * 7, *[buckets.reset] * 3]
     found, message = await read(tenant)
-    assert found == ["", "huge", "packed", "image", "lies", "latin", "z"]
+    assert found == ["", "huge", "packed", "image", "lies", "latin", "section", "same", "z"]
     assert "1 pages did not answer, though the server does" in message
     rows = {str(row["url"]).rpartition("/")[2]: row for row in await tenant.rows("a")}
     assert rows["huge"]["truncated"]
     assert len(rows["huge"]["text"]) == 65_536
     assert [rows[name]["text"] for name in ("packed", "image", "lies")] == [None] * 3
     assert rows["latin"]["text"] == "Müller"
+    assert rows["section"]["text"].startswith("begin")
+    assert rows["same"]["status"] == 304, "nobody had asked whether it is the same"
 
 
 async def test_a_server_that_is_away_is_waited_for_and_nothing_is_doubled(tenant: Tenant, web: Endpoints) -> None:

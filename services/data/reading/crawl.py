@@ -205,8 +205,7 @@ class Crawl:
         self._fetched += 1
         self._patience.got_on()
         self.frontier.read += len(answer.body)
-        if answer.status == 304:
-            known = self.frontier.pages[one.url]
+        if answer.status == 304 and (known := self.frontier.pages.get(one.url)):
             self.frontier.met(one, "", known.etag, known.modified)
             return None
         if answer.status in _MOVED:

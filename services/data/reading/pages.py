@@ -89,13 +89,26 @@ def tidy(text: str, most: int = TEXT) -> str:
 
 def page(text: str, seconds: float = _SECONDS) -> Page:
     """What a page of HTML says. One that would take too long is read as far as time allows."""
-    parser, until = _Parser(), time.thread_time() + seconds
-    for piece in _pieces(text):
-        parser.feed(piece)
-        if time.thread_time() > until:
-            parser.found.cut = True
-            break
+    parser = _Parser()
+    if not _is_read(parser, text, seconds):
+        parser.found.cut = True
     return parser.result()
+
+
+def _is_read(parser: HTMLParser, text: str, seconds: float) -> bool:
+    """Whether a parser comes to the end of a text in so many seconds of the processor.
+
+    It does not where Python's gives up: in sections that it does not know, and numbers of thousands of digits.
+    """
+    until = time.thread_time() + seconds
+    for piece in _pieces(text):
+        try:
+            parser.feed(piece)
+        except (AssertionError, ValueError):
+            return False
+        if time.thread_time() > until:
+            return False
+    return True
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -198,9 +211,6 @@ class _Locations(HTMLParser):
 
 def locations(text: str, seconds: float = _SECONDS) -> tuple[list[str], list[str]]:
     """The sitemaps and the pages that a sitemap names."""
-    parser, until = _Locations(), time.thread_time() + seconds
-    for piece in _pieces(text):
-        parser.feed(piece)
-        if time.thread_time() > until:
-            break
+    parser = _Locations()
+    _is_read(parser, text, seconds)
     return parser.sitemaps, parser.pages

@@ -43,6 +43,16 @@ def test_a_page_that_is_written_to_take_for_ever_does_not(piece: str) -> None:
     assert time.thread_time() - began < 6
 
 
+@pytest.mark.parametrize("wrong", ["<![foo[x]]>", "<![>", f"&#{'1' * 5000};", f"<a href='&#{'1' * 5000};'>"])
+def test_a_page_that_no_parser_takes_is_read_up_to_there(wrong: str) -> None:
+    far = f"<!--{'.' * 70_000}-->{wrong}"
+    found = pages.page(f"<title>One</title><a href=x>two</a>{far}<a href=y>three</a>")
+    assert (found.title, found.links[0], found.text[:3]) == ("One", "x", "two")
+    assert found.cut or found.links == ["x", "y"]
+    locs = [f"<url><loc>https://a.example/{number}</loc></url>" for number in range(2)]
+    assert pages.locations(far.join(locs))[1][0] == "https://a.example/0"
+
+
 @pytest.mark.parametrize(
     ("body", "said", "text"),
     [
