@@ -6,6 +6,7 @@ Links are read from pages that have changed only. What a page says is believed o
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.data.reading import addresses, crawl_records, crawls, pages, robots
@@ -27,6 +28,10 @@ _PAUSE = 3600.0  # seconds, at most, that a server may ask for without the run e
 
 class _TooEarly(Exception):
     """The turn of the next request comes when the run has ended."""
+
+
+class _Busy(_TooEarly):
+    """And it is for a page that says so itself."""
 
 
 class Crawl:
@@ -105,8 +110,8 @@ class Crawl:
             return None
         try:
             return self._visit(one)
-        except (Failure, _TooEarly):
-            frontier.put_back(one)
+        except (Failure, _TooEarly) as ended:
+            frontier.put_back(replace(one, busy=one.busy + 1) if isinstance(ended, _Busy) else one)
             raise
 
     def _own(self, url: str, anywhere: bool = False) -> str | None:
@@ -222,24 +227,34 @@ class Crawl:
     def _answered(self, one: Waiting) -> Answer | None:
         """An answer that says something of the page; None where only the rest of the server answers.
 
+        A page that asks to come later than a run waits is put off to the next runs, and others with it: not for ever.
+
         Raises unavailable.
         """
-        for _ in range(2):
-            for attempt in range(_ATTEMPTS):
-                try:
-                    headers = self.frontier.conditions(one)
-                    answer = self._ask(one.url, self._source.page_bytes, headers, readable=True)
-                    if answer.status not in BUSY:
-                        return answer
-                except Failure as failure:
-                    if failure.code not in _AWAY:
-                        raise
-                    if failure.code is Code.DEADLINE_EXCEEDED:
-                        break
-                self._pace.put_off(float(attempt))
-            # Whether it is the page or the server, robots.txt tells.
-            if self._believe():
-                return None
+        busy = False
+        try:
+            for _ in range(2):
+                for attempt in range(_ATTEMPTS):
+                    try:
+                        headers = self.frontier.conditions(one)
+                        answer = self._ask(one.url, self._source.page_bytes, headers, readable=True)
+                        busy = answer.status in BUSY
+                        if not busy:
+                            return answer
+                    except Failure as failure:
+                        if failure.code not in _AWAY:
+                            raise
+                        if failure.code is Code.DEADLINE_EXCEEDED:
+                            break
+                    self._pace.put_off(float(attempt))
+                # Whether it is the page or the server, robots.txt tells.
+                if self._believe():
+                    break
+        except _TooEarly:
+            if not busy:
+                raise
+            if one.busy + 1 < _ATTEMPTS:
+                raise _Busy from None
         return None
 
     def _moved(self, one: Waiting, answer: Answer) -> None:

@@ -37,11 +37,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A page that is to be asked for."""
+    """A page that is to be asked for. `busy`: how many runs it has ended, by an answer to come again much later."""
 
     url: str
     depth: int
     hops: int = 0
+    busy: int = 0
 
 
 class Frontier:

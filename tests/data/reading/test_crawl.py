@@ -93,6 +93,21 @@ def test_a_server_asks_to_be_left_alone_and_is(web: Endpoints) -> None:
     assert 599 < cursor["pause"] <= 601
 
 
+def test_a_page_that_is_always_busy_does_not_keep_the_others_for_ever(web: Endpoints) -> None:
+    web.answers |= {
+        "/robots.txt": b"",
+        "/": lambda *_: (200, HTML, b'<a href="/1">x</a><a href="/2">x</a>'),
+        "/1": lambda *_: (503, {"retry-after": "3000"}, b""),
+        "/2": lambda *_: (200, HTML, b"end"),
+    }
+    found, cursor = list[str](), dict[str, Any]()
+    for _ in range(4):
+        more, cursor, _ = run(web, {**cursor, "asked": 0.0})  # an hour later
+        found += more
+    assert (found, cursor["waiting"]) == (["/", "/2"], [])
+    assert [target for target, _ in web.asked].count("/1") == 3
+
+
 def test_a_server_that_goes_away_leaves_what_was_read_and_the_rest(web: Endpoints) -> None:
     chain(web, 4)
     web.faults += [lambda _: False] * 3 + [buckets.reset] * 4
