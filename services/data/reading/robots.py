@@ -94,9 +94,9 @@ def parse(body: bytes, agent: str) -> Robots:
     chosen = [group for group in groups if agent in group.agents] or [group for group in groups if "*" in group.agents]
     rules = [rule for group in chosen for rule in group.rules]
     delays = [delay for group in chosen for delay in group.delays]
-    return Robots(
-        tuple(sorted(rules, key=lambda one: (-one.length, not one.allow))), max(delays, default=0.0), sitemaps
-    )
+    # No longer than the file is believed: otherwise nobody would read that it says less by now.
+    delay = min(max(delays, default=0.0), SECONDS)
+    return Robots(tuple(sorted(rules, key=lambda one: (-one.length, not one.allow))), delay, sitemaps)
 
 
 def _rule(allow: bool, text: str) -> Rule:

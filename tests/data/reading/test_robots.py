@@ -63,6 +63,7 @@ def test_a_delay_and_sitemaps_are_read_and_what_is_none_is_not() -> None:
     found = robots.parse(text.encode(), AGENT)
     assert (found.delay, list(found.sitemaps)) == (2.5, ["https://a.example/1"])
     assert robots.parse(b"user-agent: *\ncrawl-delay: 1e99\n", AGENT).delay == 0
+    assert robots.parse(b"user-agent: *\ncrawl-delay: 999999999\n", AGENT).delay == robots.SECONDS
 
 
 def test_what_is_behind_the_limit_is_not_read_and_much_of_it_takes_no_time() -> None:
