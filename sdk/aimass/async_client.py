@@ -17,6 +17,7 @@ from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
 from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
+from aimass.files import async_files
 from aimass.frames import AsyncFrame, Tables, bridged, query_of
 from aimass.operations import AsyncOperationHandle
 from aimass.predictions import Prediction
@@ -160,6 +161,11 @@ class AsyncClient(AsyncServices):
             raise AssertionError("unreachable")
         finally:
             target.close()
+
+    def files(self, data_set: str, digests: Sequence[str] = ()) -> AsyncIterator[tuple[str, bytes]]:
+        """As `Client.files`."""
+        ask = self.attachments.stream_attachments
+        return async_files(lambda left, after: ask(data_set=data_set, digests=left, after=after), digests)
 
     def query(self, sql: str, tables: Tables, **given: Any) -> AsyncFrame:
         """As `Client.query`; the methods of the frame are awaited."""

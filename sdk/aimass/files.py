@@ -1,16 +1,18 @@
 """Files of a data set, read from a tar archive as it comes; a stream that breaks off is gone on with."""
 
+import asyncio
 import hashlib
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
 from aimass.failures import Failure
-from aimass.frames import Bytes
+from aimass.frames import Bridge, Bytes
 
 _TRIES = 5  # without a file in between
 _PASSING = ("unavailable", "deadline_exceeded")
 Ask = Callable[[Sequence[str], str], Iterator[bytes]]
+AsyncAsk = Callable[[Sequence[str], str], AsyncIterator[bytes]]
 
 
 def files(ask: Ask, digests: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -34,6 +36,26 @@ def files(ask: Ask, digests: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             if failure.code not in _PASSING or not tries:
                 raise
             time.sleep(failure.retry_after or 0.2)
+
+
+async def async_files(ask: AsyncAsk, digests: Sequence[str]) -> AsyncGenerator[tuple[str, bytes]]:
+    """`files` for asyncio. Archives are read in a thread."""
+    loop, bridges, left = asyncio.get_running_loop(), list[Bridge](), False
+
+    def asked(digests: Sequence[str], after: str) -> Iterator[bytes]:
+        if left:
+            raise Failure("cancelled", "nobody waits for the files any more")
+        bridges.append(Bridge(ask(digests, after), loop))
+        return bridges[-1]
+
+    found = files(asked, digests)
+    try:
+        while (one := await asyncio.to_thread(next, found, None)) is not None:
+            yield one
+    finally:
+        left = True
+        for bridge in bridges:
+            await bridge.aclose()
 
 
 def _members(pieces: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -156,9 +156,7 @@ async def bridged(pieces: AsyncIterator[bytes]) -> AsyncIterator["Bridge"]:
     try:
         yield bridge
     finally:
-        bridge.end()
-        with contextlib.suppress(RuntimeError):  # it still stops what it was doing
-            await pieces.aclose()  # type: ignore[attr-defined]
+        await bridge.aclose()
 
 
 class Bridge:
@@ -183,11 +181,13 @@ class Bridge:
     async def _next(self) -> bytes | None:
         return await anext(self._pieces, None)
 
-    def end(self) -> None:
-        """Lets the thread go."""
+    async def aclose(self) -> None:
+        """Lets the thread go, and ends the pieces."""
         self._ended = True
         if self._step:
             self._step.cancel()
+        with contextlib.suppress(RuntimeError):  # it still stops what it was doing
+            await self._pieces.aclose()  # type: ignore[attr-defined]
 
 
 class Bytes(io.RawIOBase):

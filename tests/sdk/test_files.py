@@ -1,12 +1,13 @@
 """Files of a data set in one stream: checked one by one, and gone on with where it breaks off."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from hashlib import sha256
 
 import pytest
 
 from aimass import Failure
-from aimass.files import files
+from aimass.files import async_files, files
 from services.data.attachments import archive
 
 CONTENTS = [b"one" * 10_000, b"two" * 10_000, b"", b"four" * 10_000]
@@ -27,6 +28,10 @@ class Server:
 
     def __init__(self, *breaks: int) -> None:
         self.breaks, self.asked = list(breaks), list[tuple[list[str], str]]()
+
+    async def ask_async(self, digests: Sequence[str], after: str) -> AsyncIterator[bytes]:
+        for piece in self.ask(digests, after):
+            yield piece
 
     def ask(self, digests: Sequence[str], after: str) -> Iterator[bytes]:
         self.asked.append((list(digests), after))
@@ -49,6 +54,19 @@ def test_chosen_files_come_in_their_order() -> None:
     server = Server(70_000)
     assert list(files(server.ask, chosen)) == [(digest, FILES[digest]) for digest in chosen]
     assert len(server.asked[1][0]) < len(chosen)
+
+
+async def test_asyncio_gets_the_same_files() -> None:
+    server = Server(0, 35_000)
+    assert [one async for one in async_files(server.ask_async, [])] == SORTED
+    assert len(server.asked) == 3
+    async with contextlib.aclosing(async_files(Server().ask_async, [SORTED[1][0]])) as some:
+        async for one in some:
+            assert one == SORTED[1]
+            break
+    broken = Server(*[10] * 100)
+    with pytest.raises(Failure, match="the connection broke"):
+        [one async for one in async_files(broken.ask_async, [])]
 
 
 def test_a_file_that_is_another_is_not_given() -> None:
