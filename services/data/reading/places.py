@@ -40,10 +40,10 @@ class Places:
         yield place
 
     def owns(self, tenant: str, place: Place) -> bool:
-        """Whether the folder of a file is a tenant's alone."""
+        """Whether a file is in a folder of a tenant alone: no folder of all tenants has it, too."""
         shared = [part for part in self._setting.split(os.pathsep) if part and "{tenant}" not in part]
         common = folders.roots(os.pathsep.join(shared), self._home, tenant) if shared else ()
-        return place.root not in common
+        return not any(place.root.joinpath(*place.steps).is_relative_to(root) for root in common)
 
     async def _address(self, servers: Sequence[tuple[str, int]]) -> str:
         """Of the first that has one; each must be one that may be reached."""

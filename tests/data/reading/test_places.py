@@ -85,3 +85,21 @@ async def test_folders_of_the_operator_replace_the_import_folder() -> None:
         with pytest.raises(Failure) as caught:
             await found(where, files(path))
         assert caught.value.code is Code.EGRESS_DENIED
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "owned"),
+    [
+        ("", "import/acme/x.db", True),
+        ("/home/{tenant}", "acme/x.db", True),
+        ("/home/{tenant}:/home/other", "acme/x.db", True),
+        ("/home/all", "all/x.db", False),
+        ("/home/{tenant}:/home", "acme/x.db", False),
+        ("/home:/home/{tenant}", "acme/x.db", False),
+        ("/home/{tenant}:/home/acme/all", "acme/all/x.db", False),
+    ],
+)
+async def test_a_file_that_a_folder_of_all_tenants_has_is_nobodys_own(setting: str, path: str, owned: bool) -> None:
+    where = places(setting)
+    place = await found(where, SqlSource(f"sqlite:////home/{path}", "t", "id"))
+    assert where.owns("acme", place) is owned
