@@ -39,11 +39,7 @@ CHOKE = {
     "marshal": (),
     "shelve": (),
     "jinja2": (),
-    "tarfile": (
-        "services/trainer/parcels.py",
-        "services/data/exports/delta_work.py",
-        "services/data/attachments/archive.py",
-    ),
+    "tarfile": ("services/trainer/parcels.py", "services/data/archive.py"),
     "zipfile": (),
     "yaml": (),
     "requests": (),

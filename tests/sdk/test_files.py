@@ -8,7 +8,7 @@ import pytest
 
 from aimass import Failure
 from aimass.files import async_files, files
-from services.data.attachments import archive
+from services.data import archive
 
 CONTENTS = [b"one" * 10_000, b"two" * 10_000, b"", b"four" * 10_000]
 FILES = {f"sha256:{sha256(content).hexdigest()}": content for content in CONTENTS}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from services.data.attachments import archive
+from services.data import archive
 from services.data.attachments.domain import Attachment, Kept, State
 from services.data.attachments.store import AttachmentStore
 from services.data.datasets.masking import Hidden, is_hidden

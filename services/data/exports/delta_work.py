@@ -3,13 +3,13 @@
 No file is on a disk here: one at a time is in memory. Nothing asks the clock, so the same rows give the same bytes.
 """
 
-import tarfile
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
+from services.data import archive
 from services.data.arrow import arrow_schema
 from services.data.datasets.delta import schema_text
 from services.data.exports import reading
@@ -25,15 +25,15 @@ _FORMAT = {"provider": "parquet", "options": {}}
 def main(request: Json, child: Child) -> Json:
     """`{rows, max_rows, max_bytes}` to `{rows, bytes}`; the archive is poured. Raises limit_exceeded."""
     columns, tables = reading.opened(request["rows"])
-    said, archive = request["rows"], Archive(child, int(request["max_bytes"]), int(request["rows"]["time"]))
+    said, files = request["rows"], Archive(child, int(request["max_bytes"]), int(request["rows"]["time"]))
     adds, count = list[Json](), 0
     for number, (content, rows) in enumerate(_files(first(tables, int(request["max_rows"])), columns)):
         path = f"part-{number:05d}.parquet"
-        archive.add(path, content)
+        files.add(path, content)
         adds.append(_add(path, len(content), rows, int(said["time"] * 1000)))
         count += rows
-    archive.add("_delta_log/00000000000000000000.json", _log(said, columns, adds))
-    return {"rows": count, "bytes": archive.end()}
+    files.add("_delta_log/00000000000000000000.json", _log(said, columns, adds))
+    return {"rows": count, "bytes": files.end()}
 
 
 class Archive:
@@ -45,15 +45,13 @@ class Archive:
 
     def add(self, name: str, content: Any) -> None:
         """Raises limit_exceeded."""
-        info = tarfile.TarInfo(name)
-        info.size, info.mtime = len(content), self._time
-        self._sink.write(info.tobuf(tarfile.USTAR_FORMAT))
+        self._sink.write(archive.begin(name, len(content), self._time))
         self._sink.write(content)
-        self._sink.write(bytes(-len(content) % tarfile.BLOCKSIZE))
+        self._sink.write(archive.fill(len(content)))
 
     def end(self) -> int:
         """Its bytes."""
-        self._sink.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._sink.write(archive.END)
         self._sink.end()
         return self._sink.size
 

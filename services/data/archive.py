@@ -5,10 +5,10 @@ import tarfile
 END = bytes(2 * tarfile.BLOCKSIZE)
 
 
-def begin(name: str, size: int) -> bytes:
-    """What stands in front of the bytes of a file."""
+def begin(name: str, size: int, time: int = 0) -> bytes:
+    """What stands in front of the bytes of a file; `time` is when it was changed, in seconds since 1970."""
     info = tarfile.TarInfo(name)
-    info.size = size
+    info.size, info.mtime = size, time
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
