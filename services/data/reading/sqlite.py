@@ -24,8 +24,8 @@ FUNCTIONS = frozenset(
     """.split()  # noqa: SIM905 - a list of names is read more easily
 )
 _SCHEME = "sqlite:///"
-# Texts, and names with what makes them those of a table or of a result.
-_NAMES = re.compile(r"""'(?:[^']|'')*'|(AS |FROM )?"((?:[^"]|"")*)"(\.)?""")
+# Texts, and names with what makes them those of a table, of a result, or of an order of letters.
+_NAMES = re.compile(r"""'(?:[^']|'')*'|(AS |FROM |COLLATE )?"((?:[^"]|"")*)"(\.)?""")
 _STEPS = 20_000  # of SQLite's machine between two looks at the clock
 _BUSY = 5000  # milliseconds that a statement waits for a lock
 _LENGTH = 16 * 2**20  # bytes of a value

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from services.data.reading import sqlite
-from services.data.reading.kinds import SqlSource
+from services.data.reading.kinds import SqlRule, SqlSource
+from services.data.reading.select import compile_select
 from services.data.schema import ColumnType
 from services.kit.errors import Code, Failure
 
@@ -154,6 +155,13 @@ def test_pages_follow_the_cursor_from_below_everything(path: Path) -> None:
         assert sqlite.page(connection, SOURCE, statement, None, 2) == [(-9223372036854775807,), (1,)]
         assert sqlite.page(connection, SOURCE, statement, 1, 2) == [(5,)]
         assert sqlite.page(connection, SOURCE, statement, 5, 2) == []
+
+
+def test_an_order_of_letters_is_no_column_that_is_gone(path: Path) -> None:
+    with opened(path) as connection:
+        rule = SqlRule("SELECT id FROM flights WHERE name = 'A' COLLATE \"NOCASE\" OR name COLLATE BINARY = 'b'")
+        compiled = compile_select(rule, SOURCE, sqlite.describe(connection, SOURCE))
+        assert sqlite.page(connection, SOURCE, compiled.statement, None, 10) == [(1,), (5,)]
 
 
 def test_text_that_is_not_utf8_is_read_with_marks(path: Path) -> None:
