@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.data.reading import addresses, crawl_records, crawls, pages, robots
-from services.data.reading.crawl_records import Document, is_read
+from services.data.reading.crawl_records import Document, is_packed, is_read
 from services.data.reading.crawl_site import BUSY, SECONDS, Answer, Pace, Server, away
 from services.data.reading.crawls import CrawlSource
 from services.data.reading.folders import Place
@@ -176,6 +176,8 @@ class Crawl:
             answer = self._ask(url, robots.LARGEST)
             if answer.status in BUSY or answer.status >= 500:
                 raise away(self._site.host, answer.status)
+            if answer.status == 200 and is_packed(answer):
+                raise FailedPrecondition(f"robots.txt of {self._site.host} is packed, which nobody asked for")
             if answer.status == 200:
                 return robots.parse(answer.body, crawls.AGENT)
             if answer.status not in _MOVED:

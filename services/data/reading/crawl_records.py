@@ -19,11 +19,16 @@ def kind(answer: Answer) -> str:
     return answer.header("content-type").partition(";")[0].strip().lower()
 
 
+def is_packed(answer: Answer) -> bool:
+    """Whether the body is packed, although nobody asked for it."""
+    return answer.headers.get("content-encoding", "").strip().lower() not in ("", "identity")
+
+
 def is_read(answer: Answer) -> bool:
-    """Whether the body is text that may be read: what is packed, although nobody asked for it, is not."""
+    """Whether the body is text that may be read: what is packed is not."""
     said = kind(answer)
     texts = not said or said.startswith("text/") or said in (*_HTML, *_TEXTS) or said.endswith(("+json", "+xml"))
-    return answer.status == 200 and texts and answer.headers.get("content-encoding", "identity").strip() == "identity"
+    return answer.status == 200 and texts and not is_packed(answer)
 
 
 def text_of(answer: Answer) -> str | None:

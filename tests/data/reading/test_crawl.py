@@ -1,5 +1,6 @@
 """A crawl from run to run: its pace, what is left for the next run, and its bounds."""
 
+import gzip
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -141,6 +142,15 @@ def test_robots_txt_of_another_server_allows_nothing(web: Endpoints) -> None:
     with pytest.raises(Failure, match="leads to another server") as caught:
         run(web, {})
     assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_robots_txt_that_is_packed_allows_nothing(web: Endpoints) -> None:
+    chain(web, 3)
+    packed = gzip.compress(b"user-agent: *\ndisallow: /")
+    web.answers["/robots.txt"] = lambda *_: (200, {"content-encoding": "gzip"}, packed)
+    with pytest.raises(Failure, match="is packed, which nobody asked for"):
+        run(web, {})
+    assert [target for target, _ in web.asked] == ["/robots.txt"]
 
 
 def test_one_answer_has_its_time_and_its_size(web: Endpoints) -> None:
