@@ -6,6 +6,7 @@ with the files that are still in the folder. What was fetched is the data set's 
 """
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,6 +26,7 @@ from services.kit.digests import digest_of
 from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure
 
+log = logging.getLogger(__name__)
 _NOTE, _AT_ONCE = "attachments", 8
 _MOST_KNOWN = 200_000  # places of a data set: those behind them are fetched again
 _SHARE = 0.8  # of a run's time: after that nothing is fetched, so that its rows are written in time
@@ -73,7 +75,8 @@ class Keeping:
                 for digest in digests:
                     group.create_task(self._adopt(scope, folder / FILES, digest, turn))
         except BaseExceptionGroup as several:
-            for name in (JOURNAL, KNOWN):
+            # What a store that is away has not taken is still there for the next attempt.
+            for name in (JOURNAL, KNOWN) if isinstance(several.exceptions[0], Damaged) else ():
                 await asyncio.to_thread((folder / name).unlink, missing_ok=True)
             raise several.exceptions[0] from None
         manifest = await asyncio.to_thread(_manifest, folder / MANIFEST, run)
@@ -101,10 +104,13 @@ class Keeping:
         self._store.record(connection, scope, found, run, now)
 
     async def clear(self, scope: Scope, run: str, notes: Mapping[str, Any] | None = None) -> None:
-        """Removes what a run that has ended needed on its way; `notes` are those of its version."""
+        """Removes what a run that has ended needed on its way, as far as it can; `notes` are those of its version."""
         folder = self._folder(scope, run)
         if digest := (notes or {}).get(_NOTE) or await asyncio.to_thread(_digest, folder / MANIFEST, run):
-            await self._blobs.delete(scope.tenant, digest)
+            try:
+                await self._blobs.delete(scope.tenant, digest)
+            except Failure as failure:  # the run has ended all the same
+                log.warning("the list %s of the files of the run %s stays: %s", digest, run, failure)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
