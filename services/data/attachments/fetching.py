@@ -31,7 +31,7 @@ class Passing(Exception):
         self.reason, self.wait = reason, wait
 
 
-class Full(Exception):
+class FullError(Exception):
     """The run has no room for a file, whatever its server does."""
 
 
@@ -51,7 +51,7 @@ class Room:
         """Raises full where there is no room for so many."""
         if size > max(self._left, 0):
             self._misfits += 1
-            raise Full(self.reason)
+            raise FullError(self.reason)
         self._left -= size
 
     def give_back(self, size: int) -> None:
@@ -94,7 +94,7 @@ class Fetch:
                 try:
                     async with asyncio.timeout(left):
                         outcome = await self._try(url)
-                except Full as full:
+                except FullError as full:
                     outcome, self.let_down = failed(str(full)), False
                     break
                 except Passing as passing:
@@ -186,7 +186,7 @@ class Fetch:
         try:
             self._room.take(more)
             self._taken += more
-        except Full:
+        except FullError:
             self._part.drop()
             self._room.give_back(self._taken)
             self._taken = 0
