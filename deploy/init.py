@@ -122,10 +122,14 @@ def passwords(kept: Secrets) -> None:
             "blobs_access_key": access,
             "blobs_secret_key": secret,
         }
+        if name == "data":  # a database of its own, beside leases and counters
+            texts["features_url"] = f"rediss://{name}:{cache}@redis:6379/1"
         for file, text in texts.items():
             kept.keep(f"{name}/{file}", text.encode)
     kept.keep("postgres/init.sql", roles.encode)
-    kept.keep("redis/users.acl", users.encode)
+    # Made of the passwords alone, and with what this version asks of Redis: an older one is replaced.
+    if kept.keep("redis/users.acl", users.encode) != users.encode():
+        kept.write("redis/users.acl", users.encode())
     kept.keep("gateway/admin_key", lambda: f"aim_{_letters(8)}_{secrets.token_urlsafe(32)}".encode())
     kept.keep("gateway/pepper", lambda: base64.b64encode(secrets.token_bytes(32)))
     sealing = kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))

@@ -117,6 +117,29 @@ def test_how_full_the_disk_may_be_is_said_to_every_service(monkeypatch: pytest.M
 
 
 @pytest.mark.far
+def test_features_are_read_from_redis_and_leave_room_for_leases_and_counters() -> None:
+    found = whole()
+    settings = found["data"]["environment"]
+    assert settings["AIMASS_DATA_FEATURES_URL_FILE"] == "/run/aimass/features_url"
+    assert [name for name in OURS if "AIMASS_DATA_FEATURES_URL_FILE" in found[name]["environment"]] == ["data"]
+    said = dict(zip(found["redis"]["command"], found["redis"]["command"][1:], strict=False))
+    most = int(said["--maxmemory"].removesuffix("mb"))
+    assert said["--maxmemory-policy"] == "noeviction"
+    assert int(settings["AIMASS_DATA_FEATURES_MIB"]) + 300 <= most
+    # Writing its file anew takes memory beside what it holds.
+    assert int(found["redis"]["deploy"]["resources"]["limits"]["memory"]) >= 1.5 * most * 2**20
+
+
+@pytest.mark.far
+def test_how_many_features_are_kept_is_said_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMASS_FEATURES_MIB", "1024")
+    monkeypatch.setenv("AIMASS_REDIS_MIB", "1500")
+    found = described.__wrapped__("core")
+    assert found["data"]["environment"]["AIMASS_DATA_FEATURES_MIB"] == "1024"
+    assert "1500mb" in found["redis"]["command"]
+
+
+@pytest.mark.far
 def test_triton_is_built_with_our_packages_in_it() -> None:
     assert whole()["triton"]["build"]["dockerfile"] == "deploy/triton.Dockerfile"
 

@@ -12,6 +12,7 @@ from cryptography import x509
 from deploy import init
 from deploy.authority import Authority, Issued
 from services import SERVICES
+from services.data.feature_views.online import scripts
 from services.kit.tls import Credentials
 from tests.support.server import ROOT
 
@@ -160,6 +161,29 @@ def test_gateways_seal_with_the_key_of_the_log_centres_that_is_there_already(mad
 
     files = contents(made)
     assert files["gateway/secrets_key"] == files["logs/secrets_key"]
+
+
+def test_features_have_a_database_of_redis_of_their_own_which_only_the_data_service_knows(made: Path) -> None:
+    files = contents(made)
+    cache, features = files["data/cache_url"].decode(), files["data/features_url"].decode()
+
+    assert [name for name in files if name.endswith("/features_url")] == ["data/features_url"]
+    assert (cache.rpartition("/")[0], cache[-1]) == (features.rpartition("/")[0], "0")
+    assert features.endswith("/1")
+    user = next(line for line in files["redis/users.acl"].decode().splitlines() if line.startswith("user data "))
+    assert "+select" in user
+    assert all(f"+evalsha|{digest}" in user for digest in scripts.HASHES.values())
+
+
+def test_a_stack_of_an_earlier_version_gets_the_url_and_what_its_user_may_ask_of_redis(made: Path) -> None:
+    before = contents(made)
+    (made / "data/features_url").unlink()
+    acl = made / "redis/users.acl"
+    acl.write_text(acl.read_text().replace(f" {scripts.permissions()}", ""))
+    init.make(made, group=os.getgid())
+
+    assert contents(made) == before
+    assert acl.stat().st_mode & 0o777 == 0o640
 
 
 def test_redis_sees_digests_only(made: Path) -> None:
