@@ -89,5 +89,5 @@ async def test_on_a_full_disk_nothing_lands_and_the_next_run_lands_all(
             patch.setattr(data_sets, "prepare", full)
             done = await acme.ended((await acme.begin("flights")).operation)
         assert (done.state, done.error.code) == (operations_pb2.OPERATION_STATE_FAILED, "storage_full")
-        assert not list((home / "tables").rglob("part-*"))
+        await until(lambda: not list((home / "tables").rglob("part-*")))
         assert counts(await acme.extract("flights")) == (9_000, 9_000, 9_000)

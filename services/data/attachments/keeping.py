@@ -27,7 +27,7 @@ from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure
 
 log = logging.getLogger(__name__)
-_NOTE, _AT_ONCE = "attachments", 8
+_NOTE, _LISTS, _AT_ONCE = "attachments", "lists", 8
 _MOST_KNOWN = 200_000  # places of a data set: those behind them are fetched again
 _SHARE = 0.8  # of a run's time: after that nothing is fetched, so that its rows are written in time
 
@@ -79,7 +79,7 @@ class Keeping:
             for name in (JOURNAL, KNOWN) if isinstance(several.exceptions[0], Damaged) else ():
                 await asyncio.to_thread((folder / name).unlink, missing_ok=True)
             raise several.exceptions[0] from None
-        manifest = await asyncio.to_thread(_manifest, folder / MANIFEST, run)
+        manifest = await asyncio.to_thread(_manifest, folder, run)
         return {_NOTE: await self._blobs.put(scope.tenant, manifest)}
 
     async def _adopt(self, scope: Scope, folder: Path, digest: str, turn: asyncio.Semaphore) -> None:
@@ -106,7 +106,8 @@ class Keeping:
     async def clear(self, scope: Scope, run: str, notes: Mapping[str, Any] | None = None) -> None:
         """Removes what a run that has ended needed on its way, as far as it can; `notes` are those of its version."""
         folder = self._folder(scope, run)
-        if digest := (notes or {}).get(_NOTE) or await asyncio.to_thread(_digest, folder / MANIFEST, run):
+        lists = await asyncio.to_thread(_lists, folder / _LISTS)
+        for digest in lists | {notes[_NOTE]} if notes and _NOTE in notes else lists:
             try:
                 await self._blobs.delete(scope.tenant, digest)
             except Failure as failure:  # the run has ended all the same
@@ -114,13 +115,17 @@ class Keeping:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _digest(path: Path, run: str) -> str:
-    return digest_of(_manifest(path, run)) if path.exists() else ""
+def _lists(path: Path) -> set[str]:
+    """Digests of the manifests of all attempts of a run."""
+    return set(path.read_text().split()) if path.exists() else set()
 
 
-def _manifest(path: Path, run: str) -> bytes:
-    """As a blob: no two runs have the same one, so it can be removed."""
-    return orjson.dumps({"run": run}) + b"\n" + path.read_bytes()
+def _manifest(folder: Path, run: str) -> bytes:
+    """As a blob: no two runs have the same one, so it can be removed. Noted before it is one: who comes next knows."""
+    manifest = orjson.dumps({"run": run}) + b"\n" + (folder / MANIFEST).read_bytes()
+    with on_disk(), (folder / _LISTS).open("a") as lists:
+        lists.write(f"{digest_of(manifest)}\n")
+    return manifest
 
 
 def _known(number: int, attached: Attached) -> bytes:

@@ -1,5 +1,6 @@
 """Columns of URLs are found, and looked into when the caller says so."""
 
+import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -85,7 +86,8 @@ async def test_a_caller_who_leaves_while_urls_are_checked_leaves_no_files(
     await tenant.stub(SourcesStub).CreateSource(
         ParseDict({"source": "photos", **SOURCE}, sources_pb2.CreateSourceRequest())
     )
-    call = tenant.stub(RulesStub).DiscoverRules(rules_pb2.DiscoverRulesRequest(source="photos", check_urls=True))
+    asked = rules_pb2.DiscoverRulesRequest(source="photos", check_urls=True)
+    call = asyncio.ensure_future(tenant.stub(RulesStub).DiscoverRules(asked))
     await until(lambda: list(passing.rglob("*.part")))
     call.cancel()
     await until(lambda: not list(passing.iterdir()))
