@@ -47,6 +47,7 @@ class SetSink(Counting):
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Shares a batch of records, all of one part."""
         self.records += len(records)
+        records = records if isinstance(records, list) else list(records)  # they are picked out one by one
         shares = share(ready, records, self._every)
         for table, typed in zip(self._tables, shares.typed, strict=True):
             table.take(typed)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.reading import dialects, extractor, folders, lines, multiline, opening, positions, samples, servers
+from services.data.reading.batches import Origins, Page
 from services.data.reading.connector import End, PartLag, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.files import Files, LocalFiles
@@ -115,7 +116,7 @@ class FilesConnector:
                     case _:
                         yield record
 
-    def _batches(self, files: Files, parts: Sequence[Parts]) -> Iterator[tuple[Opened, lines.Batch]]:
+    def _batches(self, files: Files, parts: Sequence[Parts]) -> Iterator[tuple[Opened, Page]]:
         deadline, left = time.monotonic() + samples.SECONDS, _BYTES
         for part in parts:
             # A sample shows the last record, too, although it may go on.
@@ -198,7 +199,7 @@ class FilesConnector:
                 notes.append(f"{start.path} is another file than before and was read from its start")
             ready, fields = self.ready(compiled, reader.fields), reader.fields
             while (batch := reader.read(_PAGE)).size:
-                sink.take(ready, batch.records, [f"{start.path}:{number}" for number in batch.numbers], fields)
+                sink.take(ready, batch.records, Origins(start.path, batch.numbers), fields)
                 sink.take_broken(batch.broken, start.path)
                 sink.tell(share(reader.offset - start.offset))
                 if isinstance(reader, Reader) and time.monotonic() > until:

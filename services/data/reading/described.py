@@ -7,8 +7,8 @@ from os import fstat
 from typing import Any, BinaryIO, Protocol
 
 from services.data.reading import media
+from services.data.reading.batches import Batch
 from services.data.reading.files import Raw, stamp_of
-from services.data.reading.lines import Batch
 from services.data.reading.wholes import Unfinished
 
 _LARGEST = 2**30  # bytes of a file

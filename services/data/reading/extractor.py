@@ -40,6 +40,8 @@ class Extractor:
     choose: Callable[[Any], Sequence[int]] | None = None
     # Of a rule that takes an array apart: the raw values of all rows of a record, each of which `pick` gives back.
     spread: Callable[[Any], Sequence[Sequence[Any]]] | None = None
+    # Where `pick` takes values of records that are sequences; None where none is. Unset, it is not said.
+    places: Sequence[int | None] | None = None
 
     def rows(self, record: Any) -> Sequence[Row] | Refusal:
         """All rows of one record: it is refused if one of them is."""
@@ -118,7 +120,7 @@ def for_fields(compiled: Compiled, fields: Sequence[str], nulls: frozenset[str] 
     """For records that are sequences: lines of a delimited file with this header, rows of a query."""
     places = {name: place for place, name in reversed(list(enumerate(fields)))}
     chosen = [places.get(column.source) for column in compiled.columns]
-    return Extractor(compiled.columns, _chooser(chosen), nulls)
+    return Extractor(compiled.columns, _chooser(chosen), nulls, places=chosen)
 
 
 def _chooser(chosen: Sequence[int | None]) -> Pick:

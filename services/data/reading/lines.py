@@ -3,43 +3,22 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import orjson
 
 from services.data.reading import plain, texts
+from services.data.reading.batches import KEPT, Batch, Page
 from services.data.reading.formats import Dialect, Encoding
 from services.data.reading.kinds import FileFormat, FilesSource
 from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line
-_MANY = 64  # records that are worth a look whether they are plain
+_MANY, _COLUMNS = 64, 4096  # records that are worth a look whether they are plain, and columns of their fields
+_WARY = 2**14, 2**20  # bytes that are read line by line after the first, and the last, look in a row that found none
+_WORTH = 2**16  # bytes of plain lines in front of others
 _ENDLESS = 2**30  # bytes, behind which nobody looks for the end of a line
 _DEEPEST = 200  # levels of a JSON record
-_KEPT = 8192  # characters of a refused record that are kept
-
-
-@dataclass
-class Batch:
-    """Records with their numbers, and those that could not be split: number, text, reason."""
-
-    records: list[Any] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    broken: list[tuple[int, str, str]] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return len(self.records) + len(self.broken)
-
-    def take(self, number: int, record: Any) -> None:
-        """Keeps a record."""
-        self.records.append(record)
-        self.numbers.append(number)
-
-    def refuse(self, number: int, text: str, reason: str) -> None:
-        """Keeps what is no record."""
-        self.broken.append((number, text[:_KEPT], reason))
 
 
 class Reader:
@@ -61,37 +40,45 @@ class Reader:
         self._complete = complete if callable(complete) else lambda: bool(complete)
         self.offset, self.number = max(offset, self._lines.begin), number
         self._exhausted, self._open = False, False
+        self._look, self._wary = 0, _WARY[0]
         self._lines.seek(self.offset)
 
-    def read(self, records: int, size: int = 8 * LONGEST) -> Batch:
-        """The next records, at most so many and about so many bytes; an empty batch at the end."""
+    def read(self, records: int, size: int = 8 * LONGEST) -> Page:
+        """The next records, at most so many and about so many bytes; an empty page at the end."""
         batch, begin = Batch(), self.offset
-        # However many blank lines there are, an empty batch means the end.
+        # However many blank lines there are, an empty page means the end.
         while batch.size < records and (not batch.size or self.offset - begin < size):
-            if not self._block(batch, records - batch.size, size - self.offset + begin) and not self._next(batch):
+            if self._many and records >= _MANY and not self._exhausted and self.offset >= self._look:
+                if batch.size:
+                    break
+                if page := self._block(records, size):
+                    return page
+            if not self._next(batch):
                 break
         return batch
 
-    def _block(self, batch: Batch, most: int, room: int) -> bool:
-        """Takes many records at once, where their lines are plain."""
-        if not self._many or most < _MANY or self._exhausted or not (raws := self._lines.block(most, room, LONGEST)):
-            return False
-        whole = b"".join(raws)
-        try:
-            found = self._plain(self._lines.text(whole)) if whole.count(b"\n") == len(raws) else None
-        except UnicodeDecodeError:
-            found = None
+    def _block(self, records: int, size: int) -> Page | None:
+        """Many records at once, where their lines are plain; else it is a while until the next look."""
+        lines = self._lines.block(records, size)
+        begin = self._begin(lines)
+        self._lines.give_back(lines[len(begin) :])
+        found = self._plain(begin, records) if begin and len(begin) >= min(len(lines), _WORTH) else None
         if found is None:
-            self._lines.give_back(raws)
-            return False
-        batch.records += found
-        batch.numbers += range(self.number + 1, self.number + len(found) + 1)
-        self.offset += len(whole)
+            self._lines.give_back(begin)
+            self._look, self._wary = self.offset + self._wary, min(4 * self._wary, _WARY[1])
+            return None
+        page = Page(found, range(self.number + 1, self.number + len(found) + 1))
+        self.offset += len(begin)
         self.number += len(found)
-        return True
+        self._wary = _WARY[0]
+        return page
 
-    def _plain(self, text: str) -> Sequence[Any] | None:
-        """The records of whole lines; None where each has to be looked at."""
+    def _begin(self, lines: bytes) -> bytes:
+        """The first of whole lines that may be plain."""
+        return lines
+
+    def _plain(self, lines: bytes, records: int) -> Sequence[Any] | None:
+        """The records of whole lines, of which so many are asked for; None where each has to be looked at."""
         return None
 
     def _next(self, batch: Batch) -> bool:
@@ -140,8 +127,11 @@ class TextReader(Reader):
 
     _many = True
 
-    def _plain(self, text: str) -> Sequence[Any] | None:
-        return plain.lines_of(text)
+    def _plain(self, lines: bytes, records: int) -> Sequence[Any] | None:
+        try:
+            return plain.lines_of(self._lines.text(lines))
+        except UnicodeDecodeError:
+            return None
 
 
 class JsonReader(Reader):
@@ -178,8 +168,6 @@ def is_deep(text: str, document: Any) -> bool:
 class CsvReader(Reader):
     """Each record has as many fields as the header, the first record of the file; without one, as the first record."""
 
-    _many = True
-
     def __init__(
         self,
         file: BinaryIO,
@@ -191,6 +179,7 @@ class CsvReader(Reader):
     ) -> None:
         super().__init__(file, 0, 0, complete, encoding)
         self._dialect, self._taken = dialect or Dialect(), 0
+        self._many = (self._dialect.quote + self._dialect.escape).isascii()
         self._spoilt, self._text = "", list[str]()
         begin = self.offset
         self._csv = self._rows()
@@ -216,8 +205,18 @@ class CsvReader(Reader):
             raise FailedPrecondition("the header of the file names a column twice")
         return header
 
-    def _plain(self, text: str) -> Sequence[Any] | None:
-        return plain.rows_of(text, self._dialect, len(self.fields))
+    def _begin(self, lines: bytes) -> bytes:
+        return plain.plain_of(lines, self._dialect)
+
+    def _plain(self, lines: bytes, records: int) -> Sequence[Any] | None:
+        try:
+            text = self._lines.text(lines)
+        except UnicodeDecodeError:
+            return None
+        # Arrow takes longer to load than it takes to read a sample.
+        if records < _COLUMNS or not self._dialect.delimiter.isascii():
+            return plain.rows_of(text, self._dialect, len(self.fields))
+        return plain.columns_of(text.encode(), self._dialect, len(self.fields))
 
     def _rows(self) -> Iterator[list[str]]:
         said = self._dialect
@@ -285,9 +284,9 @@ def reader(
 def text_of(record: Any, fields: Sequence[str]) -> str:
     """A record as text, for people: a line as it is, anything else as JSON."""
     if isinstance(record, str):
-        return record[:_KEPT]
+        return record[:KEPT]
     named = dict(zip(fields, record, strict=True)) if fields else record
-    return json.dumps(named, ensure_ascii=False, default=_hex)[:_KEPT]
+    return json.dumps(named, ensure_ascii=False, default=_hex)[:KEPT]
 
 
 def _hex(value: Any) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
+from services.data.reading.batches import Batch
 from services.data.reading.kinds import FilesSource
-from services.data.reading.lines import LONGEST, Batch, Reader
+from services.data.reading.lines import LONGEST, Reader
 from services.kit import patterns
 from services.kit.errors import Failure
 

@@ -1,14 +1,12 @@
 """Encoded text, line by line: where a line ends in its bytes, and what they say."""
 
-from collections import deque
-from collections.abc import Iterable
 from typing import BinaryIO
 
 from services.data.reading.formats import Encoding
 
 _BOMS = {"utf_8": b"\xef\xbb\xbf", "utf_16_le": b"\xff\xfe", "utf_16_be": b"\xfe\xff"}
 _ENDS = {"utf_16_le": b"\n\0", "utf_16_be": b"\0\n"}
-_BLOCK = 2**18
+_MOST = 2**20  # bytes that are taken at once: no line among them is longer than one may be
 _NAMES = {"utf_8": "UTF-8", "utf_16_le": "UTF-16", "utf_16_be": "UTF-16", "latin_1": "ISO 8859-1"}
 
 
@@ -25,35 +23,46 @@ class Lines:
         bom = _BOMS.get(self._codec)
         self.begin = len(bom) if bom and first.startswith(bom) else 0
         self.name = _NAMES.get(self._codec, "windows-1252")
-        self._back = deque[bytes]()
+        # What was taken from the file and not handed out yet, and how much of it was since.
+        self._held, self._at = b"", 0
 
     def seek(self, offset: int) -> None:
         """To the beginning of a line."""
-        self._back.clear()
+        self._held, self._at = b"", 0
         self._file.seek(offset)
 
-    def block(self, most: int, room: int, limit: int) -> list[bytes]:
-        """Whole lines, at most so many and about so many bytes, or 256 KiB; none at the end."""
-        if self._back or len(self.end) > 1:
-            return []
-        read, found, size = self._file.readline, list[bytes](), 0
-        while len(found) < most and size < min(room, _BLOCK) and (raw := read(limit)):
-            found.append(raw)
-            size += len(raw)
-        if found and not found[-1].endswith(b"\n"):
-            self.give_back(found)
-            return []
-        return found
+    def block(self, most: int, room: int) -> bytes:
+        """Whole lines, at most so many and about so many bytes, or 1 MiB; none at the end, and of UTF-16."""
+        if len(self.end) > 1:
+            return b""
+        size = min(room, _MOST)
+        found = self._held[self._at : self._at + size]
+        self._at += len(found)
+        found += self._file.read(size - len(found))
+        end = found.rfind(b"\n") + 1
+        if found.count(b"\n", 0, end) > most:
+            end = 0
+            for _ in range(most):
+                end = found.index(b"\n", end) + 1
+        self.give_back(found[end:])
+        return found[:end]
 
-    def give_back(self, lines: Iterable[bytes]) -> None:
-        """What `block` gave is to be read line by line."""
-        self._back.extend(lines)
+    def give_back(self, lines: bytes) -> None:
+        """What `block` gave comes again."""
+        self._held, self._at = lines + self._held[self._at :], 0
 
     def readline(self, limit: int) -> bytes:
         """The next line, or as much of it as the limit lets through; nothing at the end of the file."""
-        if self._back:
-            return self._back.popleft()
-        return self._file.readline(limit) if len(self.end) == 1 else self._wide(limit - limit % 2)
+        if len(self.end) > 1:
+            return self._wide(limit - limit % 2)
+        if self._at == len(self._held):
+            return self._file.readline(limit)
+        last = min(self._at + limit, len(self._held))
+        end = self._held.find(b"\n", self._at, last) + 1 or last
+        line, self._at = self._held[self._at : end], end
+        if not line.endswith(b"\n") and len(line) < limit:
+            line += self._file.readline(limit - len(line))
+        return line
 
     def _wide(self, limit: int) -> bytes:
         """A byte 10 ends a line of UTF-16 only as the low byte of a unit whose high byte is 0."""

@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from services.data.reading.lines import Batch, is_deep
+from services.data.reading.batches import Batch
+from services.data.reading.lines import is_deep
 from services.kit.errors import Code, FailedPrecondition, Failure
 
 _LONGEST = 64 * 2**20  # bytes of a JSON document

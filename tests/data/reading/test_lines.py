@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.reading import lines
+from services.data.reading.formats import Dialect, Encoding
 from services.data.reading.kinds import FileFormat, FilesSource
 from services.data.reading.lines import CsvReader, JsonReader, Reader, TextReader
+from services.data.reading.plain import Fields, columns_of
 from services.kit.errors import Failure
 
 
 def everything(reader: Reader, step: int = 100) -> tuple[list[Any], list[tuple[int, str, str]]]:
-    records, broken = [], []
+    records, broken = list[Any](), list[tuple[int, str, str]]()
     while (batch := reader.read(step)).size:
         records += batch.records
         broken += batch.broken
@@ -181,18 +183,53 @@ def test_records_are_shown_as_json_and_lines_as_they_are() -> None:
 
 
 PIECES = st.sampled_from(
-    [b"1,2\n"] * 30 + [b"a,b\r\n", b"\n", b'"x\ny",2\n', b"1,2,3\n", b"\xff,2\n", b"1,\r2\n", b"\0,1\n", b"3"]
+    [b"1,2\n"] * 30
+    + [b"a,b\r\n", b"\n", b"\r\n", b'"x\ny",2\n', b'x"y,2\n', b"1,2,3\n", b"\xff,2\n", b"1,\r2\n", b"\0,1\n", b"3"]
+    + ["ü, \u2028\n".encode(), b"\xef\xbb\xbf1,2\n", b",\n", b"NA,null\n", b"1,2\n\r", b"\r1,2\n"]
 )
 
 
-@given(st.lists(PIECES, min_size=60, max_size=400), st.sampled_from([CsvReader, TextReader]), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_many_lines_at_once_are_what_they_are_one_by_one(pieces: list[bytes], kind: Any, complete: bool) -> None:
-    data = b"a,b\n" + b"".join(pieces)
-    one, many = (kind(io.BytesIO(data), complete=complete) for _ in range(2))
-    # Fewer than 64 are read line by line.
-    assert everything(many, 1000) == everything(one, 7)
+@given(
+    st.lists(PIECES, min_size=60, max_size=400),
+    st.sampled_from([CsvReader, TextReader]),
+    st.booleans(),
+    st.sampled_from([1000, 5000]),
+    st.sampled_from([1, 3, 2000]),
+    st.sampled_from([Encoding.DEFAULT, Encoding.LATIN_1]),
+)
+@settings(max_examples=120, deadline=None)
+def test_many_lines_at_once_are_what_they_are_one_by_one(
+    pieces: list[bytes], kind: Any, complete: bool, step: int, plain: int, encoding: Encoding
+) -> None:
+    data = b"a,b\n" + b"12,345678\n" * plain + b"".join(pieces) + b"12,345678\n" * plain
+    one, many = (kind(io.BytesIO(data), complete=complete, encoding=encoding) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_WARY", (64, 256))
+        patch.setattr(lines, "_WORTH", 128)
+        # Fewer than 64 are read line by line, and as columns from 4,096 on.
+        assert everything(many, step) == everything(one, 7)
     assert (many.offset, many.number) == (one.offset, one.number)
+
+
+@pytest.mark.parametrize("every", [0, 700, 40_000])
+def test_quotes_here_and_there_cost_their_neighbours_only(every: int) -> None:
+    rows = [[str(number), f'say "{number}"' if every and number % every == 1 else "x"] for number in range(120_000)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([["a", "b"], *rows])
+    reader, found, columns = CsvReader(io.BytesIO(text.getvalue().encode())), list[list[str]](), 0
+    while (page := reader.read(32_768)).size:
+        assert list(page.numbers) == list(range(len(found) + 2, len(found) + page.size + 2))
+        found += page.records
+        columns += page.size if isinstance(page.records, Fields) else 0
+    assert found == rows
+    assert columns >= {0: 120_000, 700: 0, 40_000: 100_000}[every]
+
+
+def test_fields_are_records_of_their_place() -> None:
+    fields = columns_of(b"1,a\n2,b\n3,c\n", Dialect(), 2)
+    assert fields is not None
+    assert (len(fields), fields[1], fields[-1]) == (3, ["2", "b"], ["3", "c"])
+    assert list(fields[1:]) == [["2", "b"], ["3", "c"]]
 
 
 @pytest.mark.parametrize("kind", [CsvReader, TextReader])
@@ -201,9 +238,9 @@ def test_many_lines_have_the_numbers_and_offsets_of_each(kind: Any) -> None:
     reader, numbers, records = kind(io.BytesIO(data)), list[int](), list[Any]()
     while (batch := reader.read(1000)).size:
         assert len(batch.records) <= 1000
-        numbers, records = numbers + batch.numbers, records + batch.records
+        numbers, records = [*numbers, *batch.numbers], [*records, *batch.records]
         again = kind(io.BytesIO(data), reader.offset, reader.number).read(100)
-        assert again.numbers[:1] == ([numbers[-1] + 1] if numbers[-1] < 50_001 else [])
+        assert list(again.numbers[:1]) == ([numbers[-1] + 1] if numbers[-1] < 50_001 else [])
         if len(numbers) > 10_000:
             break
 

@@ -11,10 +11,14 @@ from services.data.arrow import arrow_type
 from services.data.reading import extractor, vectors
 from services.data.reading.extractor import Extractor, Refusal
 from services.data.reading.kinds import Compiled, RuleColumn
+from services.data.reading.plain import Fields
 from services.data.schema import ColumnType
 
 TEXTS = {
-    ColumnType.INT64: ["1", "-5", "+7", "9223372036854775807", "9223372036854775808", "1.0", "007", "x"],
+    ColumnType.INT64: [
+        *("1", "-5", "+7", "9223372036854775807", "9223372036854775808", "1.0", "007", "x"),
+        *("--5", "-", "0000000000000000000001"),
+    ],
     ColumnType.DOUBLE: ["1.5", "-2", ".5", "5.", "1e3", "1e999", "nan", "inf", "0x10", "x"],
     ColumnType.BOOL: ["true", "false", "True", "1", "0", "no"],
     ColumnType.STRING: ["a", "é", "x" * 300, " "],
@@ -63,6 +67,20 @@ def test_columns_of_text_are_typed_as_records_are(source: tuple[ColumnType, bool
     kind, required, texts = source
     records = [(text,) for text in texts for _ in range(2)]
     assert together(ready(kind, required), records) == one_by_one(ready(kind, required), records)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SOURCES)
+def test_fields_in_columns_are_typed_as_records_are(source: tuple[ColumnType, bool, list[Any]]) -> None:
+    kind, required, texts = source
+    said = [text or "" for text in texts for _ in range(2)]
+    compiled = Compiled((RuleColumn("a", "a", kind, required), RuleColumn("b", "b", kind)))
+    fields = Fields([pa.array(said), pa.array(["not asked for"] * len(said))])
+    found = vectors.extract(extractor.for_fields(compiled, ["a", "c"], frozenset(["", "NA"])), fields)
+
+    rows, refused = one_by_one(ready(kind, required), [(text,) for text in said])
+    assert ([value for piece in found.pieces for value in piece[0].to_pylist()], found.refused) == (rows, refused)
+    assert all(piece[1].null_count == len(piece[1]) for piece in found.pieces)
 
 
 @settings(max_examples=60, deadline=None)
