@@ -9,6 +9,8 @@ from services.data.datasets.quality import SKETCH, ColumnQuality, estimate, merg
 from services.data.schema import Column, ColumnType
 
 _TEXT = 200  # characters of a smallest or largest string that a report keeps
+# A look at a few rows takes nearly as long as one at so many, or at so many bytes.
+_TOGETHER, _TOGETHER_BYTES = 65_536, 16 * 2**20
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -18,9 +20,23 @@ class Statistics:
 
     columns: tuple[Column, ...]
     _found: dict[str, ColumnQuality] = field(default_factory=dict)
+    _waiting: list[Any] = field(default_factory=list)
+    _rows: int = 0
+    _bytes: int = 0
 
     def add(self, table: Any) -> None:
         """Looks at more rows."""
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        self._bytes += table.nbytes
+        if self._rows >= _TOGETHER or self._bytes >= _TOGETHER_BYTES:
+            self._look()
+
+    def _look(self) -> None:
+        import pyarrow as pa
+
+        table = pa.concat_tables(self._waiting)
+        self._waiting, self._rows, self._bytes = [], 0, 0
         for column in self.columns:
             seen = measure(column, table.column(column.name))
             before = self._found.get(column.name)
@@ -28,6 +44,8 @@ class Statistics:
 
     def result(self) -> tuple[ColumnQuality, ...]:
         """What all rows hold."""
+        if self._waiting:
+            self._look()
         return tuple(self._found.get(column.name, ColumnQuality(column.name)) for column in self.columns)
 
 
